@@ -1,0 +1,1 @@
+"""nin_jax: a laboratory for 1×1 convolutions."""

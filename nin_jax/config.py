@@ -1,0 +1,74 @@
+"""The fields of a config, with the value that each has unless a file under `configs/` says otherwise.
+
+A config is an `ml_collections.ConfigDict` with the sections of `default()`. A file under `configs/` starts from it,
+sets `config.model` from `nin_jax.models.defaults(NAME)` and changes what its experiment needs.
+"""
+
+from ml_collections import ConfigDict
+
+
+def default() -> ConfigDict:
+  """Returns every field that is not the model's own."""
+  config = ConfigDict()
+  config.seed = 0
+  config.precision = "float32"  # float32 | bfloat16: the type of compute; parameters and sums stay float32
+
+  config.model = ConfigDict()  # from nin_jax.models.defaults(NAME)
+
+  config.data = data = ConfigDict()
+  data.name = "digits"  # digits, or any TFDS name ("cifar10", "svhn_cropped:3.*.*")
+  data.dir = ""  # where TFDS sets were prepared; "": $TFDS_DATA_DIR or ~/tensorflow_datasets
+  data.cache_dir = ""  # decoded images and statistics; "": $XDG_CACHE_HOME/nin_jax or ~/.cache/nin_jax
+  data.train_split = "train"
+  data.test_split = "test"
+  data.batch_size = 128  # images a step, over all devices
+  data.image_size = 0  # images are resized to this height and width; 0: as they are
+  data.normalize = "standardize"  # scale ([0, 1]) | standardize (per channel) | gcn | gcn_zca
+  data.translate = 0  # random shift by up to this many pixels each way, zeros shifted in
+  data.crop = 0  # random crop of this size in training, the central one in evaluation; 0: the whole image
+  data.flip = False  # random horizontal flip
+
+  config.optimizer = optimizer = ConfigDict()
+  optimizer.name = "sgd"  # sgd | adamw
+  optimizer.learning_rate = 0.1
+  optimizer.momentum = 0.9  # sgd
+  optimizer.nesterov = False  # sgd
+  optimizer.b1, optimizer.b2, optimizer.eps = 0.9, 0.999, 1e-8  # adamw
+  optimizer.weight_decay = 1e-4  # on kernels only, never on biases or normalisation
+  optimizer.bias_learning_rate_factor = 1.0  # Caffe's models train biases at twice the rate
+  optimizer.learning_rate_factors = ()  # ((regular expression on a parameter's path, factor), ...)
+  optimizer.clip_norm = 0.0  # bound on the gradient's global norm; 0: none
+  optimizer.schedule = "constant"  # constant | staircase | polynomial | cosine
+  optimizer.unit = "epochs"  # epochs | steps: of warmup, boundaries and every
+  optimizer.warmup = 0.0  # linear, from 0
+  optimizer.boundaries = ()  # staircase: the rate is multiplied by factor at each of these ...
+  optimizer.every = 0.0  # ... or, where no boundaries are given, each time this much has passed
+  optimizer.factor = 0.1  # staircase
+  optimizer.power = 0.5  # polynomial
+  optimizer.end_learning_rate = 0.0  # polynomial, cosine
+
+  config.train = train = ConfigDict()
+  train.epochs = 10.0
+  train.steps = 0  # wins over epochs where it is not 0
+  train.label_smoothing = 0.0
+  train.auxiliary_weight = 0.3  # of each auxiliary head's loss
+  train.accumulate_steps = 1  # the batch is worked through in this many parts
+  train.averaging = "none"  # none | ema | polyak: what is evaluated
+  train.ema_decay = 0.999
+  train.average_from = 0.0  # polyak: the part of training (0 to 1) before which nothing is averaged
+  train.sync_batch_norm = True  # statistics over the batch of all devices, or of each one
+  train.dead_steps = 50  # stop after so many steps in a row whose logits are all equal; 0: never
+
+  config.eval = ConfigDict()
+  config.eval.batch_size = 0  # over all devices; 0: data.batch_size
+  config.eval.every_epochs = 1.0
+  config.eval.every_steps = 0  # wins over every_epochs where it is not 0
+
+  config.checkpoint = ConfigDict()
+  config.checkpoint.every_steps = 0  # 0: with each evaluation
+  config.checkpoint.keep = 3  # the last few; the best is kept besides
+
+  config.log = ConfigDict()
+  config.log.every_steps = 50
+  config.log.tensorboard = True
+  return config

@@ -61,7 +61,7 @@ def test_googlenet_four_percent_every_eight_epochs_where_an_epoch_is_not_whole_s
 def test_polynomial_is_caffes_poly_over_what_the_warmup_leaves(power, warmup):
   got = rates(schedule="polynomial", unit="steps", power=power, warmup=float(warmup), end_learning_rate=0.02)
   s = np.arange(warmup, 41) - warmup
-  np.testing.assert_allclose(got[warmup:], 0.02 + 0.08 * (1 - s / (40 - warmup)) ** power, atol=3e-5)
+  np.testing.assert_allclose(got[warmup:], 0.02 + 0.08 * (1 - s / (40 - warmup)) ** power, rtol=1e-5)
 
 
 @pytest.mark.parametrize("warmup", [0, 10])

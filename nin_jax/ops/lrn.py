@@ -12,7 +12,7 @@ def local_response_norm(
 ) -> Float[Array, "*positions c"]:
   """y[c] = x[c] / (k + alpha / size * sum of x² over the `size` channels around c) ** beta.
 
-  Krizhevsky et al. 2012, section 3.3, with Caffe's alpha (divided by the window's size) and k = 1, as GoogLeNet was trained.
+  Krizhevsky et al. 2012, section 3.3, with Caffe's alpha (divided by the window's size) and k = 1, as in GoogLeNet.
 
   Args:
     x: maps, channels last; computed in float32.

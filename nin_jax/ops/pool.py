@@ -1,8 +1,8 @@
 """Maximum and average over windows, and over whole maps.
 
 A window is folded over shifted, strided slices, which XLA fuses into one pass. On the CPU this is about three times
-faster than `lax.reduce_window`, and up to ten times than its gradient (`select_and_scatter`); the maximum's gradient goes
-to the first of equal values in row-major order, as there.
+faster than `lax.reduce_window`, and five to ten times than its gradient (`select_and_scatter`). The maximum's gradient
+goes to the first of equal values in row-major order, as there.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,0 +1,166 @@
+"""Names of data sets → TFDS builders and their record files, without TensorFlow."""
+
+import difflib
+import os
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nin_jax.data import cache
+from nin_jax.errors import ConfigError
+
+if TYPE_CHECKING:
+  import tensorflow_datasets as tfds
+
+DIGITS = "digits"
+_DESCRIPTION = "dataset_info.json"
+_NAME = re.compile(r"(?P<name>\w+)(/[^:\s]+)?(:(experimental_latest|[\d*]+(\.[\d*]+)*))?")
+
+
+def data_dir(config_data) -> str:
+  """Returns the directory that TFDS sets lie in: data.dir, or $TFDS_DATA_DIR, or ~/tensorflow_datasets.
+
+  Raises:
+    ConfigError: data.dir is given and does not exist.
+  """
+  from etils import epath
+
+  given = config_data.dir
+  if given and not epath.Path(given).expanduser().is_dir():
+    raise ConfigError("data.dir", given, "an existing directory of prepared TFDS sets")
+  path = given or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+  return os.fspath(epath.Path(path).expanduser())
+
+
+def builder(config_data) -> "tfds.core.DatasetBuilder":
+  """Returns the builder of data.name, whether the set has been prepared or not. Never touches the network.
+
+  Raises:
+    ConfigError: data.name names no set, or no such version or variant; data.dir does not exist.
+  """
+  import tensorflow_datasets as tfds
+  from etils import epath
+
+  name, directory = config_data.name, data_dir(config_data)
+  match = _NAME.fullmatch(name)
+  if not match:
+    raise ConfigError(
+      "data.name", name, "digits or a TFDS name: NAME, NAME:VERSION, NAME/VARIANT or NAME/VARIANT:VERSION"
+    )
+  if match["name"] == DIGITS:
+    from nin_jax.data import digits  # noqa: F401  TFDS learns the name
+  known = sorted({*tfds.list_builders(with_community_datasets=False), DIGITS})
+  if match["name"] not in known and not (epath.Path(directory) / match["name"]).exists():
+    close = difflib.get_close_matches(match["name"], known, n=3)
+    hint = f"; close to it: {', '.join(close)}" if close else ""
+    raise ConfigError("data.name", name, f"digits, or a set that TFDS knows or that lies in {directory}{hint}")
+  try:
+    found = tfds.builder(name, data_dir=directory)
+    found.info  # noqa: B018  some sets read files of their own here
+    return found
+  except ImportError as error:
+    accepted = (
+      f"a set whose description needs no more than is installed (pip install -r requirements-tfds.txt): {error}"
+    )
+    raise ConfigError("data.name", name, _line(accepted)) from None
+  except (ValueError, AssertionError, OSError, tfds.core.DatasetNotFoundError) as error:
+    raise ConfigError("data.name", name, _line(f"a version and variant that TFDS knows: {error}")) from None
+
+
+def prepared(config_data) -> "tfds.core.DatasetBuilder":
+  """Returns the builder of data.name with its record files in place; `digits` is written to the cache on first use.
+
+  Raises:
+    ConfigError: as `builder`, or the set has not been prepared in data.dir, or not as ArrayRecord.
+  """
+  found = builder(config_data)
+  if is_prepared(found):
+    return found
+  if found.name == DIGITS:
+    from nin_jax.data import digits
+
+    return digits.prepare(cache.directory(config_data.cache_dir) / "tfds")
+  name, directory = config_data.name, data_dir(config_data)
+  command = f"python -m experiments.prepare_data --name={name} --data_dir={directory}"
+  if (found.data_path / _DESCRIPTION).exists():
+    found_there = f"{found.data_path} holds it as {found.info.file_format.value}: move that away, then run {command}"
+    raise ConfigError("data.name", name, f"a set prepared as ArrayRecord; {found_there}")
+  others = sorted(path.name for path in found.data_path.parent.glob("*.*.*")) if found.data_path.parent.is_dir() else []
+  present = f" (versions there: {', '.join(others)}; choose one with data.name=NAME:VERSION)" if others else ""
+  raise ConfigError("data.name", name, f"a set prepared in {directory}{present}; prepare it with: {command}")
+
+
+def is_prepared(found: "tfds.core.DatasetBuilder") -> bool:
+  """Returns whether the set lies in its directory as ArrayRecord."""
+  from tensorflow_datasets.core.file_adapters import FileFormat
+
+  described = (found.data_path / _DESCRIPTION).exists()  # found.is_prepared() would log a warning where it is not
+  return described and FileFormat.ARRAY_RECORD in found.info.available_file_formats()
+
+
+def keys(config_data, found: "tfds.core.DatasetBuilder") -> tuple[str, str]:
+  """Returns the names of the features that hold the uint8 image and its class.
+
+  Raises:
+    ConfigError: the set has none such.
+  """
+  import tensorflow_datasets as tfds
+
+  features = found.info.features
+  image, label = found.info.supervised_keys or ("image", "label")
+  if (
+    isinstance(image, str)
+    and isinstance(label, str)
+    and isinstance(features, tfds.features.FeaturesDict)
+    and {image, label} <= set(features.keys())
+    and isinstance(features[image], tfds.features.Image)
+    and isinstance(features[label], tfds.features.ClassLabel)
+    and np.dtype(features[image].np_dtype) == np.uint8
+    and len(features[image].shape) == 3
+  ):
+    return image, label
+  accepted = f"a set of uint8 images with one class label each; this one has {features}"
+  raise ConfigError("data.name", config_data.name, _line(accepted))
+
+
+def records(config_data, found: "tfds.core.DatasetBuilder", split_field: str) -> Sequence[dict]:
+  """Returns the examples of a split as a random-access sequence; each image is its encoded bytes.
+
+  Args:
+    config_data: the config's section data.
+    found: from `prepared`.
+    split_field: train_split or test_split.
+
+  Raises:
+    ConfigError: no such split, or an empty one; or its record files are damaged.
+  """
+  import tensorflow_datasets as tfds
+
+  split = config_data[split_field]
+  image, _ = keys(config_data, found)
+  sizes = ", ".join(f"{name} ({info.num_examples})" for name, info in found.info.splits.items())
+  accepted = f"one of {sizes}, a slice such as 'train[:90%]', or a sum of those that holds an image"
+  try:
+    source = found.as_data_source(split, decoders={image: tfds.decode.SkipDecoding()})
+    size = len(source)
+  except (ValueError, KeyError, AssertionError, TypeError):
+    raise ConfigError(f"data.{split_field}", split, accepted) from None
+  except (OSError, RuntimeError) as error:
+    accepted = f"a directory with whole record files; those of {config_data.name} in {found.data_path} are not: {error}"
+    raise ConfigError("data.dir", config_data.dir, _line(accepted)) from None
+  if not size:
+    raise ConfigError(f"data.{split_field}", split, accepted)
+  return source
+
+
+def fingerprint(found: "tfds.core.DatasetBuilder") -> dict[str, object]:
+  """Returns what identifies the contents of a prepared set: its description and the sizes of its files."""
+  texts = [(found.data_path / name).read_text() for name in (_DESCRIPTION, "features.json")]
+  files = sorted((path.name, path.stat().length) for path in found.data_path.iterdir())
+  return {"name": found.info.full_name, "description": texts, "files": files}
+
+
+def _line(text: str) -> str:
+  return " ".join(text.split())[:400]

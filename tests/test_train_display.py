@@ -84,6 +84,17 @@ def test_rows_alone_are_enough_and_a_late_one_does_not_turn_the_run_back():
     assert display.seconds_left() == pytest.approx(79 * 10 / 11)
 
 
+def test_an_evaluation_that_is_shown_is_over():
+  display, stream, clock = plain(100)
+  display.advance(1)
+  clock.now += 1
+  display.advance(2)
+  display.doing("evaluating")
+  display.show({"split": "test", "step": 2, "epoch": 1.0, "loss": 0.41, "accuracy": 0.853})
+  display.show(train_row(2))
+  assert stream.getvalue().endswith("eta 1:38\n")
+
+
 @pytest.mark.parametrize(
   ("numbers", "shown"),
   [

@@ -106,16 +106,16 @@ def test_sgd_is_caffes_also_when_the_rate_falls(momentum, nesterov):
 
 
 def test_adamw_decays_kernels_beside_the_gradient():
-  c = config(name="adamw", learning_rate=0.01, b1=0.8, b2=0.95, eps=1e-6, weight_decay=0.5, **FALLING)
+  c = config(name="adamw", learning_rate=0.01, b1=0.8, b2=0.95, eps=0.1, weight_decay=0.5, **FALLING)
 
   def reference(w, gradients, rates, decay):
-    return adamw(w, gradients, rates, 0.8, 0.95, 1e-6, decay)
+    return adamw(w, gradients, rates, 0.8, 0.95, 0.1, decay)
 
   assert_follows(reference, c, {})
 
 
 def test_first_matching_factor_wins_and_multiplies_the_bias_factor():
-  rules = (("block3/cccp2/.*", 0.1), (".*/kernel", 0.5), ("norm/scale", 0.0))
+  rules = (("(block3/cccp2/.*|norm)", 0.1), (".*/kernel", 0.5), ("norm/scale", 0.0))
   c = config(learning_rate_factors=rules, bias_learning_rate_factor=2.0, weight_decay=0.1)
 
   def reference(w, gradients, rates, decay):

@@ -64,6 +64,14 @@ def test_polynomial_is_caffes_poly_over_what_the_warmup_leaves(power, warmup):
   np.testing.assert_allclose(got[warmup:], 0.02 + 0.08 * (1 - s / (40 - warmup)) ** power, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["polynomial", "cosine"])
+@pytest.mark.parametrize("power", [0.5, 2.0])
+def test_after_the_last_step_the_rate_stays_at_its_end(name, power):
+  c = default().optimizer
+  c.update(schedule=name, power=power, end_learning_rate=0.02)
+  np.testing.assert_allclose(jax.jit(schedule(c, 40, 4))(np.array([40, 41, 60])), 0.02, rtol=1e-6)
+
+
 @pytest.mark.parametrize("warmup", [0, 10])
 def test_cosine_runs_over_what_the_warmup_leaves(warmup):
   got = rates(schedule="cosine", unit="steps", warmup=float(warmup), end_learning_rate=0.02)

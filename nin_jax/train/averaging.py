@@ -25,7 +25,7 @@ def init(config_train: ConfigDict, params: optax.Params) -> optax.Params | None:
   Raises:
     ConfigError: for an unknown `averaging`, or a number out of bounds.
   """
-  _check(config_train)
+  check(config_train)
   return None if config_train.averaging == "none" else jax.tree.map(jnp.copy, params)
 
 
@@ -71,7 +71,9 @@ def evaluated(average: optax.Params | None, params: optax.Params) -> optax.Param
   return params if average is None else average
 
 
-def _check(c: ConfigDict) -> None:
+def check(config_train: ConfigDict) -> None:
+  """Raises ConfigError for an unknown `averaging`, or a number out of bounds."""
+  c = config_train
   if c.averaging not in NAMES:
     raise ConfigError("train.averaging", c.averaging, "one of " + ", ".join(NAMES))
   if not 0 < c.ema_decay < 1:

@@ -6,6 +6,8 @@ sets `config.model` from `nin_jax.models.defaults(NAME)` and changes what its ex
 
 from ml_collections import ConfigDict
 
+from nin_jax.errors import ConfigError
+
 
 def default() -> ConfigDict:
   """Returns every field that is not the model's own."""
@@ -63,6 +65,7 @@ def default() -> ConfigDict:
   config.eval.batch_size = 0  # over all devices; 0: data.batch_size
   config.eval.every_epochs = 1.0
   config.eval.every_steps = 0  # wins over every_epochs where it is not 0
+  config.eval.train_images = 10_000  # of the train split, evaluated at the end for train_accuracy; 0: all
 
   config.checkpoint = ConfigDict()
   config.checkpoint.every_steps = 0  # 0: with each evaluation
@@ -72,3 +75,44 @@ def default() -> ConfigDict:
   config.log.every_steps = 50
   config.log.tensorboard = True
   return config
+
+
+def validate(config: ConfigDict, device_count: int) -> None:
+  """Checks what can be checked without looking at the data or building the network.
+
+  Raises:
+    ConfigError: a value that can't be; the model, the data set and the optimizer check their own sections.
+  """
+  least = {
+    "seed": 0,
+    "data.batch_size": 1,
+    "train.epochs": 0,
+    "train.steps": 0,
+    "train.auxiliary_weight": 0,
+    "train.accumulate_steps": 1,
+    "train.dead_steps": 0,
+    "eval.batch_size": 0,
+    "eval.every_epochs": 0,
+    "eval.every_steps": 0,
+    "eval.train_images": 0,
+    "checkpoint.every_steps": 0,
+    "checkpoint.keep": 1,
+    "log.every_steps": 1,
+  }
+  for field, bound in least.items():
+    section, _, name = field.rpartition(".")
+    value = config[section][name] if section else config[name]
+    if not bound <= value < float("inf"):
+      raise ConfigError(field, value, f"{bound} or more")
+  if config.precision not in ("float32", "bfloat16"):
+    raise ConfigError("precision", config.precision, "one of float32, bfloat16")
+  if not config.train.steps and not config.train.epochs:
+    raise ConfigError("train.epochs", config.train.epochs, "more than 0 where train.steps is 0")
+  if not 0 <= config.train.label_smoothing < 1:
+    raise ConfigError("train.label_smoothing", config.train.label_smoothing, "0 or more, less than 1")
+  parts = device_count * config.train.accumulate_steps
+  if config.data.batch_size % parts:
+    of = f"{device_count} device{'s'[: device_count != 1]}"
+    if config.train.accumulate_steps > 1:
+      of += f" × train.accumulate_steps={config.train.accumulate_steps}"
+    raise ConfigError("data.batch_size", config.data.batch_size, f"a multiple of {parts} ({of})")

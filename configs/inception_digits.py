@@ -1,0 +1,19 @@
+"""A small Inception net on scikit-learn's 8×8 handwritten digits: the demo."""
+
+from nin_jax import models
+from nin_jax.config import default
+
+
+def get_config():
+  config = default()
+  config.model = models.defaults("inception")
+  config.data.name = "digits"
+  config.data.batch_size = 64
+  config.data.translate = 1
+  config.optimizer.learning_rate = 0.1
+  config.optimizer.schedule = "cosine"
+  config.optimizer.warmup = 2.0
+  config.optimizer.weight_decay = 5e-4
+  config.train.epochs = 20.0
+  config.eval.every_epochs = 2.0
+  return config

@@ -1,0 +1,41 @@
+"""Trains the network of a config; goes on by itself where the workdir has a checkpoint.
+
+python -m experiments.train --config=configs/inception_digits.py --workdir=workdirs/digits [--config.seed=1 …]
+"""
+
+import shlex
+import sys
+
+from absl import flags
+
+from experiments import command
+
+CONFIG = command.define_config()
+WORKDIR = flags.DEFINE_string("workdir", None, "Where the run's files go.", required=True)
+PROFILE = flags.DEFINE_integer("profile", 0, "Write a trace of so many steps to WORKDIR/profile.", lower_bound=0)
+
+
+def main() -> int:
+  from nin_jax import train  # here, so that a mistake in a flag is told at once
+
+  try:
+    result = train.train_and_evaluate(CONFIG.value, WORKDIR.value, PROFILE.value, command.overrides(CONFIG))
+  except train.Interrupted as interrupted:
+    again = shlex.join([sys.executable, "-m", "experiments.train", *sys.argv[1:]])
+    print(f"{interrupted}; the state is saved. Go on with:\n{again}", file=sys.stderr)
+    return 128 + interrupted.signal
+  except train.TrainingStopped as stopped:
+    print(f"training stopped: {stopped}", file=sys.stderr)
+    return 1
+  speed = result["images_per_second"]
+  print(
+    f"test accuracy {result['test_accuracy']:.2%} (loss {result['test_loss']:.3g}) after {result['steps']:,} steps, "
+    f"train accuracy {result['train_accuracy']:.2%}; {result['params']:,} parameters, {result['macs']:,} MACs"
+    + (f"; {speed:,.0f} images/s on {result['devices']} {result['device']}" if speed else "")
+  )
+  print(f"results: {WORKDIR.value}/result.json, {WORKDIR.value}/metrics.jsonl")
+  return 0
+
+
+if __name__ == "__main__":
+  command.run(main)

@@ -1,0 +1,46 @@
+"""Exact evaluation: each image counts once, on any number of devices and for any batch size."""
+
+import collections
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from nin_jax.train import steps
+
+
+def evaluate(
+  step: Callable, variables: dict, arrays: Any, batches: Iterable[np.ndarray], devices: steps.Devices
+) -> dict[str, float | int]:
+  """Mean loss and accuracy over the images of `batches`.
+
+  Args:
+    step: made by `steps.eval_step`.
+    variables: the network's, replicated.
+    arrays: the data set's, replicated.
+    batches: padded to a multiple of the devices, the padding marked.
+    devices: that the step runs on.
+
+  Returns:
+    {"loss" (nats), "accuracy" (0 to 1), "correct", "count"}.
+  """
+  total: dict[str, float | int] = {"loss": 0.0, "correct": 0, "count": 0}
+
+  def add(sums: dict) -> None:
+    for name in total:
+      total[name] += sums[name].item()  # summed in double precision
+
+  running: collections.deque = collections.deque()
+  for batch in batches:
+    running.append(step(variables, arrays, steps.shard(batch, devices)))
+    if len(running) > 1:  # the next batch is under way before this one is read
+      add(running.popleft())
+  for sums in running:
+    add(sums)
+  count = total["count"]
+  return {**total, "loss": total["loss"] / count, "accuracy": total["correct"] / count}
+
+
+def batch_size(asked: int, devices: steps.Devices) -> int:
+  """The batch size asked for, rounded up to a multiple of the devices; the padding is masked."""
+  return -(-asked // len(devices)) * len(devices)

@@ -1,0 +1,181 @@
+"""The parallel steps of training and evaluation: the only file that knows pmap.
+
+The state is replicated and donated, a batch is split over the devices in order (device d of D holds the positions
+[d · n / D, (d + 1) · n / D)), and all that a step returns is reduced over the devices.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+from flax import struct
+from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Int
+from ml_collections import ConfigDict
+
+from nin_jax.data import Resident as Pipeline
+from nin_jax.train import averaging
+from nin_jax.train.objective import cross_entropy, objective
+
+AXIS = "batch"
+Devices = Sequence[jax.Device]
+
+
+@struct.dataclass
+class TrainState:
+  """All that a step changes; the same on each device.
+
+  Attributes:
+    step: number of updates made, int32.
+    params, batch_stats: the network's variables.
+    opt_state: the optimizer's.
+    average: of the parameters, see `averaging`; None where nothing is averaged.
+  """
+
+  step: Int[Array, ""]
+  params: Any
+  batch_stats: Any
+  opt_state: Any
+  average: Any
+
+  @property
+  def evaluated(self) -> dict:
+    """The variables to evaluate: the averaged parameters where there are some, with the latest batch statistics."""
+    return {"params": averaging.evaluated(self.average, self.params), "batch_stats": self.batch_stats}
+
+
+def replicate(tree: Any, devices: Devices) -> Any:
+  """Puts arrays on each device, whole."""
+  return jax.device_put(tree, NamedSharding(Mesh(np.asarray(devices), (AXIS,)), PartitionSpec()))
+
+
+def shard(batch: np.ndarray, devices: Devices) -> np.ndarray:
+  """[n, ...] → [devices, n / devices, ...]."""
+  return batch.reshape(len(devices), -1, *batch.shape[1:])
+
+
+def init_state(
+  network: nn.Module, optimizer: optax.GradientTransformation, config: ConfigDict, image_shape: tuple[int, int, int]
+) -> TrainState:
+  """The state before the first step, a function of `config.seed` alone."""
+
+  @jax.jit
+  def init() -> TrainState:
+    params_key, dropout_key = jax.random.split(jax.random.key(config.seed))
+    keys = {"params": params_key, "dropout": dropout_key}
+    variables = network.init(keys, jnp.zeros((1, *image_shape)), train=True)
+    params = variables["params"]
+    return TrainState(
+      step=jnp.zeros((), jnp.int32),
+      params=params,
+      batch_stats=variables.get("batch_stats", {}),
+      opt_state=optimizer.init(params),
+      average=averaging.init(config.train, params),
+    )
+
+  return init()
+
+
+def train_step(
+  network: nn.Module,
+  optimizer: optax.GradientTransformation,
+  pipeline: Pipeline,
+  config: ConfigDict,
+  total_steps: int,
+  devices: Devices,
+) -> Callable[[TrainState, Any, np.ndarray], tuple[TrainState, dict[str, Array]]]:
+  """Makes step(state, arrays, batch) → (state, metrics); the state given is donated.
+
+  Data augmentation and dropout are functions of (seed, step, position in the batch), so that neither the number of
+  devices nor `train.accumulate_steps` changes them. With D devices, per-device batch normalisation sees the batch in
+  D · accumulate_steps parts, synchronised in accumulate_steps.
+
+  Args:
+    network: see `models.build`, with `axis_name=AXIS` for synchronised batch normalisation.
+    optimizer: see `optimizer`.
+    pipeline: whose `load_train` gives the images, traced inside the step.
+    config: the whole config.
+    total_steps: for averages.
+    devices: to run on.
+
+  Returns:
+    The step. `batch` is [devices, n / devices, ...]; the metrics are those of `objective`, over the whole batch.
+  """
+  parts = config.train.accumulate_steps
+  seed_key = jax.random.fold_in(jax.random.key(config.seed), 1)
+
+  def step(state: TrainState, arrays: Any, batch: Any) -> tuple[TrainState, dict[str, Array]]:
+    n = jax.tree.leaves(batch)[0].shape[0]
+    positions = lax.axis_index(AXIS) * n + jnp.arange(n)
+    data_key, dropout_key = jax.random.split(jax.random.fold_in(seed_key, state.step))
+
+    def gradient(batch_stats: Any, part: Any) -> tuple[Any, tuple[Any, dict[str, Array]]]:
+      batch, positions = part
+      images, labels = pipeline.load_train(arrays, batch, positions, data_key)
+      grad = jax.grad(objective, has_aux=True)
+      grads, (batch_stats, metrics) = grad(
+        state.params, batch_stats, network, config.train, images, labels, positions, dropout_key
+      )
+      return batch_stats, (grads, metrics)
+
+    if parts == 1:
+      batch_stats, (grads, metrics) = gradient(state.batch_stats, (batch, positions))
+    else:
+      in_parts = jax.tree.map(lambda x: x.reshape(parts, n // parts, *x.shape[1:]), (batch, positions))
+      batch_stats, (grads, metrics) = _accumulate(gradient, state.batch_stats, in_parts)
+    spread = lax.pmax(metrics.pop("spread"), AXIS)
+    grads, batch_stats, metrics = lax.pmean((grads, batch_stats, metrics), AXIS)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    average = averaging.update(config.train, state.average, params, state.step + 1, total_steps)
+    return TrainState(state.step + 1, params, batch_stats, opt_state, average), {**metrics, "spread": spread}
+
+  return jax.pmap(
+    step, AXIS, in_axes=(None, None, 0), out_axes=(None, None), donate_argnums=(0,), devices=list(devices)
+  )
+
+
+def _accumulate(gradient: Callable, batch_stats: Any, in_parts: Any) -> tuple[Any, tuple[Any, dict[str, Array]]]:
+  """Runs `gradient` on one part after the other, in the memory of one; means of gradients and metrics."""
+
+  def body(carry, part):
+    batch_stats, total = carry
+    batch_stats, (grads, metrics) = gradient(batch_stats, part)
+    return (batch_stats, jax.tree.map(jnp.add, total, grads)), metrics
+
+  first = jax.tree.map(lambda x: x[0], in_parts)
+  _, (shapes, _) = jax.eval_shape(gradient, batch_stats, first)
+  zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+  (batch_stats, total), metrics = lax.scan(body, (batch_stats, zeros), in_parts)
+  parts = jax.tree.leaves(in_parts)[0].shape[0]
+  means = {name: values.max() if name == "spread" else values.mean() for name, values in metrics.items()}
+  return batch_stats, (jax.tree.map(lambda x: x / parts, total), means)
+
+
+def eval_step(
+  network: nn.Module, pipeline: Pipeline, split: str, devices: Devices
+) -> Callable[[dict, Any, np.ndarray], dict[str, Array]]:
+  """Makes step(variables, arrays, batch) → {"loss": sum over images, "correct", "count"}, padding left out.
+
+  Args:
+    network: see `models.build`.
+    pipeline: whose `load_eval` gives the images, traced inside the step.
+    split: "train" or "test".
+    devices: to run on.
+  """
+
+  def step(variables: dict, arrays: Any, batch: Any) -> dict[str, Array]:
+    images, labels, mask = pipeline.load_eval(arrays, split, batch)
+    logits, _ = network.apply(variables, images)
+    correct = (jnp.argmax(logits, axis=-1) == labels) & (mask > 0)
+    # where, not a product: a padded image's loss may be infinite
+    losses = jnp.where(mask > 0, cross_entropy(logits, labels), 0.0)
+    sums = {"loss": losses.sum(), "correct": correct.sum(), "count": (mask > 0).sum()}
+    return lax.psum(sums, AXIS)
+
+  return jax.pmap(step, AXIS, in_axes=(None, None, 0), out_axes=None, devices=list(devices))

@@ -1,0 +1,131 @@
+"""The rows of a cost table, and their sums."""
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+Extent = int | list[int] | None
+
+TOTALS = (
+  "params",
+  "macs",
+  "flops",
+  "backward_macs",
+  "recompute_macs",
+  "train_flops",
+  "elementwise",
+  "backward_elementwise",
+  "activations",
+  "bytes",
+  "other",
+)
+
+OTHER = "other"
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+  """What one layer does, over every call of it in one call of the traced function.
+
+  Attributes:
+    path: the module's path below the root (`block1/conv`); the root's own name for work done in the root itself;
+      `other` for work outside any scope, and for primitives of unknown work wherever they stand.
+    op: what it does: `conv`, `pointwise` (a 1×1 convolution, as a convolution or as a product at each position),
+      `dense`, `product` (a product without parameters), `max_pool`, `avg_pool`, `norm`, `dropout`, `elementwise`,
+      `params` (parameters whose path computed nothing), `other`.
+    kernel, strides, dilation: in elements, one per spatial axis; None where there is none or it is not known.
+    groups: of the convolution, or products side by side.
+    output_shape: of the last value that leaves the layer on the way forward. So are receptive_field and jump.
+    params: trainable elements, counted once however often the layer is called.
+    macs: forward multiply-accumulates by the formula, padding taps included. flops: 2 × macs.
+    backward_macs: of the gradients. recompute_macs: forward work done again by rematerialisation in the backward pass,
+      which no measure of useful work may count.
+    elementwise, backward_elementwise: other arithmetic, in operations; the latter with recomputation.
+    activations: elements of the layer's output; where it has products, of theirs.
+    bytes: what crosses the layer's border on the way forward if all inside were fused: each distinct value that comes
+      from outside and each that is used outside, in its own type.
+    arithmetic_intensity: flops / bytes, None without bytes.
+    receptive_field, jump: in pixels of the image; an int where both axes agree, else [h, w], None where unknown.
+    other: output elements of primitives of unknown work, by the primitive's name.
+  """
+
+  path: str
+  op: str
+  kernel: list[int] | None = None
+  strides: list[int] | None = None
+  groups: int | None = None
+  dilation: list[int] | None = None
+  output_shape: list[int] | None = None
+  params: int = 0
+  macs: int = 0
+  backward_macs: int = 0
+  recompute_macs: int = 0
+  elementwise: int = 0
+  backward_elementwise: int = 0
+  activations: int = 0
+  bytes: int = 0
+  receptive_field: Extent = None
+  jump: Extent = None
+  other: dict[str, int] = dataclasses.field(default_factory=dict)
+
+  @property
+  def flops(self) -> int:
+    return 2 * self.macs
+
+  @property
+  def train_flops(self) -> int:
+    """2 × (macs + backward_macs): what a training step uses, without what it recomputes."""
+    return 2 * (self.macs + self.backward_macs)
+
+  @property
+  def idle(self) -> bool:
+    """Whether there is nothing to count: no parameters, and no work but moving data."""
+    return not (
+      self.params
+      or self.macs
+      or self.backward_macs
+      or self.recompute_macs
+      or self.elementwise
+      or self.backward_elementwise
+      or self.other
+    )
+
+  @property
+  def arithmetic_intensity(self) -> float | None:
+    return self.flops / self.bytes if self.bytes else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+  """The layers of a traced function in the order they run; `notes` say where the count had to choose."""
+
+  layers: tuple[Layer, ...]
+  root: str = ""
+  notes: tuple[str, ...] = ()
+
+  @property
+  def total(self) -> dict[str, int]:
+    """Sums over all layers (keys: `TOTALS`). `activations` is RegNet's: over layers with convolutions or products."""
+    return _sum(self.layers)
+
+  def subtotal(self, prefix: str) -> dict[str, int]:
+    """The sums over the layer `prefix` and all below it (`block1` takes in `block1/conv`, but not `block10`)."""
+    return _sum(layer for layer in self.layers if f"{layer.path}/".startswith(f"{prefix.rstrip('/')}/"))
+
+  def __getitem__(self, path: str) -> Layer:
+    """The layer at a path; KeyError if there is none."""
+    for layer in self.layers:
+      if layer.path == path:
+        return layer
+    raise KeyError(path)
+
+
+def _sum(layers: Iterable[Layer]) -> dict[str, int]:
+  total: dict[str, Any] = dict.fromkeys(TOTALS, 0)
+  for layer in layers:
+    for key in TOTALS:
+      if key == "other":
+        total[key] += sum(layer.other.values())
+      elif key != "activations" or layer.macs:
+        total[key] += getattr(layer, key)
+  return total

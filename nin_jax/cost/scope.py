@@ -1,0 +1,82 @@
+"""Name stacks: which layer an equation belongs to, and in which direction it runs.
+
+Linen wraps each module in `jax.named_scope`, and JAX's transformations wrap the names in turn:
+`jvp(NIN)/block1/conv` is block 1's convolution on the way forward, `transpose(jvp(NIN))/block1/conv` its gradient, and
+`rematted_computation/…` forward work done again inside the backward pass.
+"""
+
+import dataclasses
+import functools
+import re
+
+FORWARD, BACKWARD, RECOMPUTE = "forward", "backward", "recompute"
+
+_TRANSFORM = re.compile(r"(\w+)\((.*)\)", re.DOTALL)
+_TRANSFORMS = {"jvp", "transpose", "vmap", "pmap", "jit", "pjit", "linearize", "remat", "checkpoint", "shard_map"}
+_RECOMPUTED = "rematted_computation"
+
+
+@dataclasses.dataclass(frozen=True)
+class Scope:
+  """A parsed name stack: the scopes' names from the outside in, and what was done to them."""
+
+  parts: tuple[str, ...] = ()
+  transposed: bool = False
+  recomputed: bool = False
+
+  @property
+  def direction(self) -> str:
+    """`forward`, `backward`, or `recompute`: forward work that the backward pass does again."""
+    return RECOMPUTE if self.recomputed else BACKWARD if self.transposed else FORWARD
+
+  def enter(self, inner: "Scope") -> "Scope":
+    """The stack of an equation whose own stack, `inner`, is relative to this one."""
+    return Scope(self.parts + inner.parts, self.transposed or inner.transposed, self.recomputed or inner.recomputed)
+
+  def undoubled(self) -> "Scope":
+    """Transposing a rematerialised call writes its path twice (`transpose(jvp(A))/b/jvp(A)/b`); this is it once."""
+    half = len(self.parts) // 2
+    doubled = half and self.parts[:half] == self.parts[half:]
+    return dataclasses.replace(self, parts=self.parts[:half]) if doubled else self
+
+  @functools.cached_property
+  def modules(self) -> tuple[str, ...]:
+    """`parts` without the methods that Linen appends: `NIN/NIN.features/conv` is `NIN/conv`."""
+    modules: list[str] = []
+    for part in self.parts:
+      name, _, method = part.partition(".")
+      if not (name.isidentifier() and method.isidentifier()):
+        modules.append(part)
+      elif not modules or modules[-1] != name:
+        modules.append(name)
+    return tuple(modules)
+
+
+@functools.lru_cache(maxsize=4096)
+def parse(stack: str) -> Scope:
+  """A name stack as JAX prints it, read into a `Scope`."""
+  parts, transposed, recomputed = [], False, False
+  pending = _split(stack)[::-1]
+  while pending:
+    part = pending.pop()
+    wrapped = _TRANSFORM.fullmatch(part)
+    if wrapped and wrapped[1] in _TRANSFORMS:
+      transposed |= wrapped[1] == "transpose"
+      pending.extend(_split(wrapped[2])[::-1])
+    elif part == _RECOMPUTED:
+      recomputed = True
+    else:
+      parts.append(part)
+  return Scope(tuple(parts), transposed, recomputed)
+
+
+def _split(stack: str) -> list[str]:
+  """The parts between slashes that stand outside parentheses; empty ones are left out."""
+  parts, depth, start = [], 0, 0
+  for i, character in enumerate(stack):
+    depth += (character == "(") - (character == ")")
+    if character == "/" and depth == 0:
+      parts.append(stack[start:i])
+      start = i + 1
+  parts.append(stack[start:])
+  return [part for part in parts if part]

@@ -1,0 +1,90 @@
+"""The k×k convolution against XLA's."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from nin_jax.errors import ImageTooSmall
+from nin_jax.ops import conv, pointwise
+
+
+def arrays(seed, *shapes):
+  rng = np.random.default_rng(seed)
+  return [rng.normal(size=shape).astype(np.float32) for shape in shapes]
+
+
+@pytest.mark.parametrize(
+  ("kernel", "strides", "padding", "xla_padding", "dilation", "groups"),
+  [
+    ((3, 3), 1, "SAME", "SAME", 1, 1),
+    ((5, 5), 1, "SAME", "SAME", 1, 1),
+    ((3, 3), 2, "SAME", "SAME", 1, 1),
+    ((3, 2), (2, 1), "SAME", "SAME", 1, 2),
+    ((3, 3), 2, "VALID", "VALID", 1, 1),
+    ((7, 7), 2, 3, [(3, 3), (3, 3)], 1, 1),
+    ((3, 3), 1, ((2, 0), (1, 3)), [(2, 0), (1, 3)], 1, 1),
+    ((3, 3), 1, "SAME", "SAME", 2, 1),
+    ((3, 3), 2, "SAME", "SAME", (1, 2), 2),
+    ((3, 3), 1, "VALID", "VALID", 3, 1),
+    ((3, 3), 2, 1, [(1, 1), (1, 1)], 1, 4),
+    ((1, 1), 1, "VALID", "VALID", 1, 1),
+  ],
+)
+def test_values_and_gradients_are_those_of_xla(kernel, strides, padding, xla_padding, dilation, groups):
+  x, kernel, bias = arrays(0, (2, 9, 8, 4), (*kernel, 4 // groups, 8), (8,))
+  twice = lambda value: (value, value) if isinstance(value, int) else value
+
+  def xla(x, kernel, bias):
+    return bias + lax.conv_general_dilated(
+      x,
+      kernel,
+      twice(strides),
+      xla_padding,
+      rhs_dilation=twice(dilation),
+      feature_group_count=groups,
+      dimension_numbers=("NHWC", "HWIO", "NHWC"),
+      precision="highest",
+    )
+
+  def ours(x, kernel, bias):
+    return conv(x, kernel, bias, strides, padding, dilation, groups)
+
+  @partial(jax.jit, static_argnums=0)
+  def run(function, *primals):
+    y, vjp = jax.vjp(function, *primals)
+    return y, *vjp(jnp.asarray(arrays(1, y.shape)[0]))
+
+  for got, want in zip(run(ours, x, kernel, bias), run(xla, x, kernel, bias), strict=True):
+    assert got.shape == want.shape
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
+
+
+def test_a_1x1_kernel_is_pointwise():
+  x, kernel = arrays(2, (2, 5, 5, 6), (3, 4))
+  np.testing.assert_allclose(
+    conv(x, kernel[None, None], strides=2, groups=2), pointwise(x, kernel, strides=2, groups=2), rtol=1e-5, atol=1e-6
+  )
+
+
+def test_bfloat16_sums_and_adds_the_bias_in_float32():
+  x, kernel = arrays(3, (1, 3, 3, 128), (3, 3, 128, 8))
+  x, kernel = jnp.asarray(x, jnp.bfloat16), jnp.asarray(jnp.asarray(kernel, jnp.bfloat16), jnp.float32)
+  exact = np.einsum("nhwc,hwcd->nd", np.float64(x), np.float64(kernel))
+  bias = -np.float32(np.round(exact[0]))  # what is left is smaller than bfloat16 resolves beside the sum
+  y, vjp = jax.vjp(lambda x, kernel, bias: conv(x, kernel, bias, padding="VALID"), x, kernel, jnp.asarray(bias))
+  assert y.dtype == jnp.bfloat16
+  np.testing.assert_allclose(np.float64(y)[:, 0, 0], exact + bias, rtol=2**-8, atol=2e-4)
+  assert [gradient.dtype for gradient in vjp(jnp.ones_like(y))] == [jnp.bfloat16, jnp.float32, jnp.float32]
+
+
+def test_a_kernel_that_does_not_fit_is_refused():
+  kernel = jnp.zeros((3, 3, 1, 1))
+  assert conv(jnp.zeros((1, 3, 3, 1)), kernel, padding="VALID").shape == (1, 1, 1, 1)
+  with pytest.raises(ImageTooSmall, match="window of 3"):
+    conv(jnp.zeros((1, 2, 3, 1)), kernel, padding="VALID")
+  with pytest.raises(ImageTooSmall, match="window of 5"):  # what a dilated kernel spans
+    conv(jnp.zeros((1, 4, 8, 1)), kernel, padding="VALID", dilation=2)

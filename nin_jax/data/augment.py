@@ -47,11 +47,11 @@ def augment(
   spare = (height - size[0], width - size[1])
 
   def draw(position: Array) -> tuple[Array, Array]:
-    shift_key, crop_key, flip_key = jax.random.split(jax.random.fold_in(key, position), 3)
-    shift = jax.random.randint(shift_key, (2,), -translate, translate + 1)
-    offset = jax.random.randint(crop_key, (2,), 0, jnp.array(spare) + 1)
+    uniform = jax.random.uniform(jax.random.fold_in(key, position), (5,))  # one draw: it compiles soonest
+    shift = jnp.floor(uniform[0:2] * (2 * translate + 1)).astype(jnp.int32) - translate
+    offset = jnp.floor(uniform[2:4] * (jnp.array(spare) + 1)).astype(jnp.int32)
     # Shifting by s and cropping at o is one slice at translate + o − s of the image padded by translate.
-    return translate + offset - shift, jax.random.bernoulli(flip_key)
+    return translate + offset - shift, uniform[4] < 0.5
 
   starts, mirrored = jax.vmap(draw)(positions)
   if translate or crop:

@@ -44,7 +44,7 @@ def load_or_make(
   if entry.is_dir():
     try:
       return _read(entry, key_json)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except Exception as error:  # whatever a damaged file leads to
       logging.warning("The cache entry %s is damaged (%s) and is made anew.", entry, error)
   arrays = make()
   try:

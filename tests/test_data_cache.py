@@ -1,0 +1,132 @@
+import json
+import logging
+
+import numpy as np
+import pytest
+
+from nin_jax.data import cache
+
+ARRAYS = {"images": np.arange(24, dtype=np.uint8).reshape(2, 3, 4), "labels": np.array([3, 1], np.int32)}
+
+
+class Maker:
+  """Makes ARRAYS and counts how often."""
+
+  def __init__(self):
+    self.calls = 0
+
+  def __call__(self):
+    self.calls += 1
+    return ARRAYS
+
+
+def load(root, make, **key):
+  arrays = cache.load_or_make(root, "set", {"split": "train", **key}, make)
+  for name, array in ARRAYS.items():
+    np.testing.assert_array_equal(arrays[name], array)
+    assert arrays[name].dtype == array.dtype
+  return arrays
+
+
+def test_arrays_are_made_once_and_read_back(tmp_path, caplog):
+  make = Maker()
+  load(tmp_path / "new" / "dir", make)
+  arrays = load(tmp_path / "new" / "dir", make)
+  assert make.calls == 1
+  assert not arrays["images"].flags.writeable
+  assert not caplog.records
+  assert [path.name[:4] for path in (tmp_path / "new" / "dir").iterdir()] == ["set-"]
+
+
+def test_each_key_has_its_entry(tmp_path):
+  make = Maker()
+  load(tmp_path, make)
+  load(tmp_path, make, split="test")
+  assert make.calls == 2
+
+
+def truncate(entry):
+  path = entry / "images.npy"
+  path.write_bytes(path.read_bytes()[:-5])
+
+
+def flip_bit(entry):
+  data = bytearray((entry / "images.npy").read_bytes())
+  data[-1] ^= 1
+  (entry / "images.npy").write_bytes(data)
+
+
+def empty(entry):
+  (entry / "labels.npy").write_bytes(b"")
+
+
+def pickle(entry):
+  np.save(entry / "labels.npy", np.array([{}, None], object), allow_pickle=True)
+
+
+def remove(entry):
+  (entry / "images.npy").unlink()
+
+
+def garble(entry):
+  (entry / "entry.json").write_text('{"key": ')
+
+
+def strip(entry):
+  (entry / "entry.json").write_text("[]")
+
+
+def rename_key(entry):
+  meta = json.loads((entry / "entry.json").read_text())
+  (entry / "entry.json").write_text(json.dumps({**meta, "key": "another"}))
+
+
+@pytest.mark.parametrize("damage", [truncate, flip_bit, empty, pickle, remove, garble, strip, rename_key])
+def test_a_damaged_entry_is_made_anew(tmp_path, caplog, damage):
+  make = Maker()
+  load(tmp_path, make)
+  damage(next(tmp_path.iterdir()))
+  load(tmp_path, make)
+  assert make.calls == 2
+  assert "damaged" in caplog.text
+  caplog.clear()
+  load(tmp_path, make)
+  assert make.calls == 2
+  assert not caplog.records
+
+
+def test_without_a_directory_to_write_in_it_works_all_the_same(tmp_path, caplog):
+  (tmp_path / "file").write_text("")
+  make = Maker()
+  with caplog.at_level(logging.WARNING):
+    load(tmp_path / "file" / "cache", make)
+  assert "cannot be written" in caplog.text
+  assert make.calls == 1
+
+
+def test_a_failed_write_leaves_nothing(tmp_path, caplog, monkeypatch):
+  def full(*args, **kwargs):
+    raise OSError("No space left on device")
+
+  monkeypatch.setattr(cache.np, "save", full)
+  load(tmp_path, Maker())
+  assert "No space left" in caplog.text
+  assert not list(tmp_path.iterdir())
+
+
+def test_who_comes_second_leaves_the_first_ones_work(tmp_path):
+  def make():  # while this one is busy, another finishes
+    load(tmp_path, Maker())
+    return ARRAYS
+
+  load(tmp_path, make)
+  assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_directory(monkeypatch, tmp_path):
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+  assert cache.directory("") == tmp_path / "nin_jax"
+  assert cache.directory("/x") == cache.Path("/x")
+  monkeypatch.delenv("XDG_CACHE_HOME")
+  monkeypatch.setenv("HOME", str(tmp_path))
+  assert cache.directory("") == tmp_path / ".cache" / "nin_jax"

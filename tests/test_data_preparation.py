@@ -1,0 +1,54 @@
+import subprocess
+import sys
+
+import pytest
+
+from nin_jax import config, data
+from nin_jax.errors import ConfigError
+
+
+def command(*arguments):
+  program = [sys.executable, "-m", "experiments.prepare_data", *arguments]
+  return subprocess.run(program, capture_output=True, text=True, timeout=100, check=False)
+
+
+def test_digits_are_prepared_where_told(tmp_path):
+  done = command("--name=digits", f"--data_dir={tmp_path / 'sets'}")
+  assert done.returncode == 0, done.stderr
+  assert f"--config.data.name=digits --config.data.dir={tmp_path / 'sets'}" in done.stdout
+  section = config.default().data
+  section.update({"dir": str(tmp_path / "sets"), "cache_dir": str(tmp_path / "cache")})
+  assert data.open(section, seed=0).num_train == 1437
+  assert not (tmp_path / "cache" / "tfds").exists()
+
+
+def test_a_mistake_is_one_line_and_status_2(tmp_path):
+  done = command("--name=cifr10", f"--data_dir={tmp_path}")
+  assert done.returncode == 2
+  assert done.stderr.count("\n") == 1
+  assert "--name='cifr10'" in done.stderr
+  assert "cifar10" in done.stderr
+
+
+def test_without_tensorflow_it_says_what_to_install(tmp_path, monkeypatch):
+  monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+  with pytest.raises(ConfigError, match=r"--name='mnist'.*pip install -r requirements-tfds.txt"):
+    data.prepare("mnist", str(tmp_path))
+
+
+def test_a_directory_that_cannot_be_made(tmp_path):
+  (tmp_path / "file").write_text("")
+  with pytest.raises(ConfigError, match=r"--data_dir=.*can be made"):
+    data.prepare("digits", str(tmp_path / "file" / "sets"))
+
+
+def test_a_failed_download_is_one_line(tmp_path, monkeypatch):
+  import tensorflow_datasets as tfds
+
+  def fail(*args, **kwargs):
+    raise OSError("Name or service\nnot known")
+
+  monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
+  monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", fail)
+  with pytest.raises(ConfigError, match=r"--name='mnist'.*OSError: Name or service not known"):
+    data.prepare("mnist", str(tmp_path))

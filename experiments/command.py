@@ -27,7 +27,7 @@ def define_config(required: bool = True):
 
 
 def run(main: Callable[[], int | None]) -> None:
-  """Runs a command and exits: 0 done; 2 the user's mistake, as one line on standard error; 1 a fault, with traceback."""
+  """Runs a command and exits: 0 done; 2 the user's mistake, in one line on stderr; 1 a fault, with traceback."""
 
   def parse(argv: Sequence[str]) -> list[str]:
     try:

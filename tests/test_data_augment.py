@@ -73,4 +73,5 @@ def test_nothing_asked_nothing_changed():
 
 def test_central_crop():
   np.testing.assert_array_equal(augment.central_crop(IMAGE[None], 3)[0], IMAGE[1:4, 0:3])
+  np.testing.assert_array_equal(augment.central_crop(IMAGE[None], 2)[0], IMAGE[1:3, 1:3])  # of 5 rows: 1 above, 2 below
   np.testing.assert_array_equal(augment.central_crop(IMAGE[None], 0)[0], IMAGE)

@@ -32,6 +32,7 @@ def test_images_are_scikit_learns_to_the_last_bit(digits):
   for split, indices in (("train", train), ("test", test)):
     images = np.rint(digits.arrays[split]["images"] * (16 / 255))[..., 0]
     np.testing.assert_array_equal(images, bunch.images[indices])
+    assert digits.arrays[split]["images"].max() == 255
     np.testing.assert_array_equal(digits.arrays[split]["labels"], bunch.target[indices])
 
 
@@ -68,6 +69,17 @@ def test_a_slice_is_a_part_of_the_split(cache_dir, digits):
   part = data.open(fields(cache_dir, train_split="train[100:200]", test_split="test[:10]+train[:5]"), seed=0)
   np.testing.assert_array_equal(part.arrays["train"]["images"], digits.arrays["train"]["images"][100:200])
   assert part.num_test == 15
+
+
+def test_statistics_are_those_of_the_split(cache_dir):
+  means = []
+  for split in ("train", "train[:100]"):
+    part = data.open(fields(cache_dir, normalize="standardize", train_split=split), seed=0)
+    np.testing.assert_allclose(
+      part.arrays["statistics"]["mean"], part.arrays["train"]["images"].mean() / 255, rtol=1e-6
+    )
+    means.append(float(part.arrays["statistics"]["mean"][0]))
+  assert means[0] != means[1]
 
 
 def test_images_are_resized(cache_dir, digits):

@@ -146,7 +146,7 @@ def test_a_set_in_another_format_says_how_to(tmp_path, photos):
     data.open(fields(tmp_path, name="photos", dir=str(tmp_path / "tfds"), image_size=8), seed=0)
 
 
-@pytest.mark.parametrize("split", ["foo", "train[:x]", "train[:0]", "", "train+foo"])
+@pytest.mark.parametrize("split", ["foo", "train[:x]", "train[:0]", "train[:1%]", "", "train+foo"])
 def test_an_unknown_split_lists_the_splits(split, tmp_path, photos):
   with pytest.raises(ConfigError) as caught:
     data.open(fields(tmp_path, name="photos", dir=photos, image_size=8, train_split=split), seed=0)

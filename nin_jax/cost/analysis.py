@@ -91,6 +91,7 @@ class _Attribution:
     self, traced: Program, records: dict[Value, Record], owners: dict[Path, int], root: Path, named: bool
   ) -> None:
     self.program, self.records, self.owners, self.root, self.named = traced, records, owners, root, named
+    self.position = {operation: i for i, operation in enumerate(traced.operations)}
     self.groups: dict[str, list[Operation]] = {}
     self.of_operation = {operation: self._layer(operation) for operation in traced.operations}
     for operation, path in self.of_operation.items():
@@ -117,12 +118,15 @@ class _Attribution:
     return Cost(tuple(layers), "/".join(self.root), self.program.notes)
 
   def _in_order(self) -> list[tuple[str, list[Operation]]]:
-    """The layers by when they end on the way forward; those that only run backward, last."""
-    position = {operation: i for i, operation in enumerate(self.program.operations)}
-    ends = lambda group: max(
-      (position[o] for o in group[1] if o.direction == FORWARD), default=len(position) + position[group[1][0]]
-    )
-    return sorted(self.groups.items(), key=ends)
+    """The layers by when their last product runs, or without one their last operation; backward ones at the end."""
+
+    def place(group: tuple[str, list[Operation]]) -> int:
+      forward = [o for o in group[1] if o.direction == FORWARD]
+      products = [o for o in forward if o.primitive in primitives.PRODUCTS]
+      last = (products or forward or group[1][:1])[-1]
+      return self.position[last] + (0 if forward else len(self.position))
+
+    return sorted(self.groups.items(), key=place)
 
   def _layer(self, operation: Operation) -> str:
     """The path of the layer that an operation belongs to: its scope's, or that of the module around it.
@@ -163,7 +167,12 @@ class _Attribution:
     forward = [operation for operation in operations if operation.direction == FORWARD]
     read, written = self._border(path, forward)
     output = next(reversed(written), forward[-1].outputs[-1] if forward and forward[-1].outputs else None)
-    before = [self.records[value] for value in read if value in self.records]
+    started = self.position[forward[0]] if forward else 0
+    before = [
+      self.records[value]
+      for value in read
+      if value in self.records and (value.producer is None or self.position[value.producer] < started)
+    ]
     after = self.records.get(output)
     parametric = bool(params) or not self.named
     found = operator.infer(path.rsplit("/", 1)[-1], forward, output, before, after, parametric)

@@ -41,7 +41,7 @@ def to_json(
   roofline: Device | None = None,
   **more: Any,
 ) -> str:
-  """One JSON object, a line per layer: `model`, `input_shape`, `unit`, whatever `more` holds, `root`, `total`, `layers` and `notes`.
+  """One JSON object: `model`, `input_shape`, `unit`, all of `more`, `root`, `total`, `layers` (a line each), `notes`.
 
   `unit` is "MACs": `macs` are multiply-accumulates for what was analysed, and `flops` twice that. A layer has the keys
   `FIELDS`, null where a thing is unknown or does not apply. With a device there is `roofline` (`device`, `peak_flops`

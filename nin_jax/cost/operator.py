@@ -52,7 +52,7 @@ def infer(
   if pools:
     return _common(pools) if len({pool.op for pool in pools}) == 1 else Operator("elementwise")
   if kernel and any(k > 1 for k in kernel) and names & {"slice", "split", "dynamic_slice"}:
-    return Operator("max_pool" if "max" in names else "avg_pool", kernel, strides)
+    return Operator("avg_pool" if "add" in names else "max_pool", kernel, strides)
   return Operator("elementwise")
 
 
@@ -75,7 +75,7 @@ def _product(
   strides: list[int] | None,
   parametric: bool,
 ) -> Operator:
-  """A product on [positions, channels] is a 1×1 convolution; one that contracts positions, a dense layer."""
+  """A product on [positions, channels] is a 1×1 convolution; one that leaves no position or a single one, dense."""
   if not parametric:
     return Operator("product")
   groups = {_side_by_side(operation) for operation in operations if operation.primitive in primitives.PRODUCTS}
@@ -84,7 +84,8 @@ def _product(
   if positions < 1:
     return Operator("dense", kernel if kernel and any(k > 1 for k in kernel) else None, None, count)
   if kernel and any(k > 1 for k in kernel):
-    return Operator("conv", kernel, strides, count)
+    whole = all(size == 1 for size in output.shape[1:-1])
+    return Operator("dense", kernel, None, count) if whole else Operator("conv", kernel, strides, count)
   moved = any(o.primitive in ("slice", "gather", "dynamic_slice", "split") for o in operations)
   if kernel is None and not moved:
     kernel, strides = [1] * positions, [1] * positions

@@ -40,13 +40,17 @@ def plain(shape: Sequence[int]) -> tuple[Dim, ...]:
 
 
 def canonical(dim: Sequence[Factor]) -> Dim:
-  """The same dimension with neighbouring factors that hold no axis made one, and those of size 1 left out."""
+  """The same dimension with neighbouring factors that hold no axis made one.
+
+  Factors of size 1 go too, unless an image axis of size 1 is among them: then order is all that tells them apart.
+  """
+  flat = any(size == 1 and axis is not None for size, axis in dim)
   merged: list[Factor] = []
   for size, axis in dim:
-    if axis is None and merged and (merged[-1][1] is None or size == 1):
-      merged[-1] = (merged[-1][0] * size, merged[-1][1])
-    elif merged == [(1, None)]:
-      merged = [(size, axis)]
+    if axis is None and size == 1 and not flat:
+      continue
+    if axis is None and merged and merged[-1][1] is None and not flat:
+      merged[-1] = (merged[-1][0] * size, None)
     else:
       merged.append((size, axis))
   return tuple(merged) or ((1, None),)

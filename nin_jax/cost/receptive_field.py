@@ -1,6 +1,7 @@
 """Receptive fields, propagated through a traced program: every value that depends on the image gets its record.
 
-What is not understood is unknown, never guessed; an unknown axis does not make the other one unknown.
+What is not understood is unknown, never guessed; an unknown axis does not make the other one unknown. Statistics over
+the batch and all positions count as constants: a batch-normalised network has the same fields in training and after.
 """
 
 import math
@@ -10,6 +11,8 @@ from typing import Any
 from nin_jax.cost import primitives, scope
 from nin_jax.cost.program import Operation, Program, Value
 from nin_jax.cost.reach import Dim, Reach, Record, canonical, plain
+
+_CONSTANT = object()
 
 
 def propagate(program: Program, image: Value) -> dict[Value, Record]:
@@ -28,6 +31,8 @@ def propagate(program: Program, image: Value) -> dict[Value, Record]:
       continue
     rule = _RULES.get(operation.primitive, _elementwise if operation.primitive in _ALIGNED else None)
     results = rule(operation, known) if rule else None
+    if results is _CONSTANT:
+      continue
     for i, value in enumerate(operation.outputs):
       record = results[i] if isinstance(results, list) else results
       records[value] = record or _unknown(value, spatial)
@@ -199,10 +204,12 @@ def _squeeze(operation: Operation, known: list[Record | None]) -> Record | None:
   return known[0].replace([dim for d, dim in enumerate(known[0].dims) if d not in gone], {})
 
 
-def _reduce(operation: Operation, known: list[Record | None]) -> Record | None:
+def _reduce(operation: Operation, known: list[Record | None]) -> Any:
   record, axes = _sole(known), operation.params.get("axes", operation.params.get("dimensions"))
   if record is None or not isinstance(axes, tuple | list):
     return None
+  if 0 in axes and not any(record.axes(d) for d in range(len(record.dims)) if d not in axes):
+    return _CONSTANT  # a batch statistic
   kept = [dim for d, dim in enumerate(record.dims) if d not in axes]
   return record.replace(kept, record.gather(axes, {}))
 

@@ -14,6 +14,7 @@ FORWARD, BACKWARD, RECOMPUTE = "forward", "backward", "recompute"
 _TRANSFORM = re.compile(r"(\w+)\((.*)\)", re.DOTALL)
 _TRANSFORMS = {"jvp", "transpose", "vmap", "pmap", "jit", "pjit", "linearize", "remat", "checkpoint", "shard_map"}
 _RECOMPUTED = "rematted_computation"
+_EINSUM = re.compile(r"[\w,.]*->[\w.]*")  # jnp.einsum names its own scope by its subscripts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +66,7 @@ def parse(stack: str) -> Scope:
       pending.extend(_split(wrapped[2])[::-1])
     elif part == _RECOMPUTED:
       recomputed = True
-    else:
+    elif not _EINSUM.fullmatch(part):
       parts.append(part)
   return Scope(tuple(parts), transposed, recomputed)
 

@@ -5,18 +5,19 @@ from collections.abc import Callable, Sequence
 from nin_jax.cost.layer import OTHER, Cost, Extent, Layer
 from nin_jax.cost.roofline import Bound, Device, bound
 
-LONGEST_PATH = 36
+WIDTH, PATH = 130, (20, 40)  # of the table; the least and the most for a path
 
 Column = tuple[str, Callable[[Layer], str]]
 
 
 def table(cost: Cost, train: bool = False, roofline: Device | None = None) -> str:
-  """One line per layer, a total line, and the total in full digits below. At most about 130 columns wide.
+  """One line per layer, a total line, and the total in full digits below; about 130 columns wide at most.
 
   Args:
     cost: what `analyze` returned.
     train: adds the backward pass; only of use if the analysed function has one.
-    roofline: a device: adds the least time it needs for each layer, and what bounds it.
+    roofline: a device: shows the least time that it needs for each layer and what bounds it, in place of element-wise
+      work, activations and receptive fields.
   """
   bounds = {layer.path: bound(layer, roofline) for layer in cost.layers} if roofline else {}
   columns = _columns(train, bool(train and cost.total["recompute_macs"]), bounds)
@@ -24,6 +25,9 @@ def table(cost: Cost, train: bool = False, roofline: Device | None = None) -> st
   rows.append(_total_row(cost, columns, bounds))
   heads = [head for head, _ in columns]
   widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(columns))]
+  widths[0] = min(widths[0], PATH[1], max(PATH[0], WIDTH - sum(widths[1:]) - 2 * (len(widths) - 1)))
+  for row in rows:
+    row[0] = row[0] if len(row[0]) <= widths[0] else "…" + row[0][1 - widths[0] :]
   line = lambda cells: "  ".join(
     cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(cells, widths, strict=True))
   ).rstrip()
@@ -39,8 +43,8 @@ def quantity(value: float | None, unit: str = "") -> str:
     return "–"
   for scale, letter in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "K")):
     if abs(value) >= 0.99995 * scale:
-      return f"{_digits(value / scale)}{letter}{unit}"
-  return f"{value:.0f}{unit}" if float(value).is_integer() else f"{_digits(value)}{unit}"
+      return f"{_digits(value / scale)}{' ' if unit else ''}{letter}{unit}"
+  return f"{value:.0f}" if float(value).is_integer() else _digits(value)
 
 
 def seconds(value: float) -> str:
@@ -57,7 +61,7 @@ def _digits(value: float) -> str:
 
 def _columns(train: bool, recompute: bool, bounds: dict[str, Bound | None]) -> list[Column]:
   columns: list[Column] = [
-    ("layer", lambda layer: _short(layer.path)),
+    ("layer", lambda layer: layer.path),
     ("op", lambda layer: layer.op),
     ("kernel", _kernel),
     ("output", lambda layer: "×".join(map(str, layer.output_shape[1:])) if layer.output_shape else ""),
@@ -68,12 +72,11 @@ def _columns(train: bool, recompute: bool, bounds: dict[str, Bound | None]) -> l
     columns.append(("backward", lambda layer: quantity(layer.backward_macs)))
   if recompute:
     columns.append(("recompute", lambda layer: quantity(layer.recompute_macs)))
-  columns += [
-    ("elem-wise", lambda layer: quantity(layer.elementwise)),
-    ("activ.", lambda layer: quantity(layer.activations)),
-    ("bytes", lambda layer: quantity(layer.bytes)),
-    ("FLOP/B", lambda layer: f"{layer.arithmetic_intensity:.1f}" if layer.flops and layer.bytes else "–"),
-  ]
+  if not bounds:
+    columns.append(("elem-wise", lambda layer: quantity(layer.elementwise)))
+    columns.append(("activ.", lambda layer: quantity(layer.activations)))
+  columns.append(("bytes", lambda layer: quantity(layer.bytes)))
+  columns.append(("FLOP/B", lambda layer: f"{layer.arithmetic_intensity:.1f}" if layer.flops and layer.bytes else "–"))
   if bounds:
     timed = lambda layer, show: show(bounds[layer.path]) if bounds[layer.path] else "–"
     columns.append(("least time", lambda layer: timed(layer, lambda b: seconds(b.seconds))))
@@ -110,7 +113,8 @@ def _footer(cost: Cost, train: bool, roofline: Device | None) -> list[str]:
   if train:
     backward = f"{total['backward_macs']:,} MACs backward   {total['train_flops']:,} FLOPs forward and backward"
     lines[0] += f"\n{backward}"
-  lines.append("activ. in the total: over layers with convolutions or products; in a layer: elements of its output")
+  if not roofline:
+    lines.append("activ. in the total: over layers with convolutions or products; in a layer: elements of its output")
   if roofline:
     ridge = roofline.peak_flops / roofline.bandwidth
     peak, bandwidth = quantity(roofline.peak_flops, "FLOP/s"), quantity(roofline.bandwidth, "B/s")
@@ -120,10 +124,6 @@ def _footer(cost: Cost, train: bool, roofline: Device | None) -> list[str]:
       names = ", ".join(f"{name} ({quantity(n)} elements)" for name, n in layer.other.items())
       lines.append(f"not counted, for want of a formula: {names}")
   return lines + [f"note: {note}" for note in cost.notes]
-
-
-def _short(path: str) -> str:
-  return path if len(path) <= LONGEST_PATH else "…" + path[-LONGEST_PATH + 1 :]
 
 
 def _kernel(layer: Layer) -> str:

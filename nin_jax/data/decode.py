@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from PIL import Image
 
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by number of channels
 _BLOCK = 512  # records a task
 
 
@@ -34,7 +34,7 @@ def decode(
     ValueError: a record's image cannot be read.
   """
   height, width, channels = image_shape
-  mode = _MODES[channels]
+  mode = MODES[channels]
   images = np.empty((len(records), *image_shape), np.uint8)
   labels = np.empty(len(records), np.int32)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nin_jax.data import cache
+from nin_jax.data import cache, decode
 from nin_jax.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -119,6 +119,7 @@ def keys(config_data, found: "tfds.core.DatasetBuilder") -> tuple[str, str]:
     and isinstance(features[label], tfds.features.ClassLabel)
     and np.dtype(features[image].np_dtype) == np.uint8
     and len(features[image].shape) == 3
+    and features[image].shape[-1] in decode.MODES
   ):
     return image, label
   accepted = f"a set of uint8 images with one class label each; this one has {features}"
@@ -143,16 +144,12 @@ def records(config_data, found: "tfds.core.DatasetBuilder", split_field: str) ->
   sizes = ", ".join(f"{name} ({info.num_examples})" for name, info in found.info.splits.items())
   accepted = f"one of {sizes}, a slice such as 'train[:90%]', or a sum of those that holds an image"
   try:
-    source = found.as_data_source(split, decoders={image: tfds.decode.SkipDecoding()})
-    size = len(source)
-  except (ValueError, KeyError, AssertionError, TypeError):
+    return found.as_data_source(split, decoders={image: tfds.decode.SkipDecoding()})
+  except (ValueError, KeyError, AssertionError, TypeError):  # an empty slice is one of them
     raise ConfigError(f"data.{split_field}", split, accepted) from None
   except (OSError, RuntimeError) as error:
     accepted = f"a directory with whole record files; those of {config_data.name} in {found.data_path} are not: {error}"
     raise ConfigError("data.dir", config_data.dir, _line(accepted)) from None
-  if not size:
-    raise ConfigError(f"data.{split_field}", split, accepted)
-  return source
 
 
 def fingerprint(found: "tfds.core.DatasetBuilder") -> dict[str, object]:

@@ -84,7 +84,7 @@ class InceptionNet(nn.Module):
           self.num_classes,
           deterministic=not train,
           pointwise=pointwise,
-          dense=self.options.layer(Dense, train),
+          dense=dataclasses.replace(self.options, norm="none").layer(Dense, train),
           classifier=classifier,
           name=name.replace("inception", "auxiliary"),
           **self.auxiliary_options,

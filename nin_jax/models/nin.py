@@ -149,9 +149,10 @@ def from_config(model: ConfigDict, dtype, axis_name: str | None) -> NIN:
   Raises:
     ConfigError: a field that can't be.
   """
-  names = sorted((name for name in model if name.startswith("block")), key=lambda name: int(name.removeprefix("block")))
-  if names != [f"block{number}" for number in range(1, len(names) + 1)] or not names:
-    raise ConfigError("model", names, "block1, block2, … without a gap")
+  given = sorted(name for name in model if name.startswith("block"))
+  names = [f"block{number}" for number in range(1, len(given) + 1)]
+  if not names or given != sorted(names):
+    raise ConfigError("model", given, "block1, block2, … without a gap")
   return NIN(
     blocks=tuple(_block(name, model[name], name == names[-1]) for name in names),
     num_classes=model.num_classes,

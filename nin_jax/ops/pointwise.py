@@ -17,7 +17,7 @@ def pointwise(
 ) -> Float[Array, "*batch h2 w2 d"]:
   """1×1 convolution as an einsum on flattened positions: y[p, d] = sum_c x[p, c] kernel[c, d] + bias[d].
 
-  This is the cross-channel parametric pooling (cccp) of Network in Network (Lin et al. 2013, section 3.2). Positions are
+  This is the cross-channel parametric pooling (cccp) of Network in Network (Lin et al. 2013, 3.2). Positions are
   flattened first, because the product's gradients are then plain matrix products too.
 
   Args:

@@ -9,7 +9,9 @@ from nin_jax import cost, models
 from nin_jax.train.objective import objective
 
 
-def inference_cost(network: nn.Module, image_shape: tuple[int, int, int], built_for: tuple[int, int, int] | None = None):
+def inference_cost(
+  network: nn.Module, image_shape: tuple[int, int, int], built_for: tuple[int, int, int] | None = None
+):
   """The `cost.Cost` of one image's forward pass, without auxiliary heads.
 
   Args:

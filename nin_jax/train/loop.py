@@ -2,27 +2,21 @@
 
 import collections
 import importlib.metadata
-import itertools
 import platform
 from pathlib import Path
 
-import jax
 from ml_collections import ConfigDict
 
-from nin_jax import data, models
-from nin_jax.config import validate
+from nin_jax import models
 from nin_jax.cost import roofline
-from nin_jax.errors import ConfigError
-from nin_jax.train import averaging, budget, evaluation, steps, workdir
+from nin_jax.train import budget, steps, workdir
 from nin_jax.train.checkpoint import Checkpoints
 from nin_jax.train.display import Display
 from nin_jax.train.journal import Journal, write_json
 from nin_jax.train.meter import Meter
-from nin_jax.train.optimizer import optimizer
 from nin_jax.train.profile import Profile
+from nin_jax.train.setup import set_up
 from nin_jax.train.signals import Interrupted, StopRequest
-
-PROGRESS = {"meter": None, "test": None, "best": None}
 
 
 def train_and_evaluate(
@@ -49,110 +43,82 @@ def train_and_evaluate(
     TrainingStopped: the loss is not finite, or the network is dead.
     Interrupted: SIGTERM or SIGINT; the state is saved.
   """
-  directory, devices = Path(directory), jax.local_devices()
-  validate(config, len(devices))
-  spec = data.spec(config.data)
-  shape = spec.image_shape
-  if config.model.num_classes != spec.num_classes:
-    raise ConfigError("model.num_classes", config.model.num_classes, f"the {spec.num_classes} of {spec.name}")
-  axis = steps.AXIS if config.train.sync_batch_norm else None
-  network = models.build(config.model, shape, config.precision, axis)
-  evaluated = budget.inference_cost(network, shape).total
-  unbound = models.build(config.model, shape, config.precision)
-  trained = budget.training_cost(unbound, config.train, shape).total
-  step_flops = 2 * (trained["macs"] + trained["backward_macs"]) * config.data.batch_size
-
-  pipeline = data.open(config.data, config.seed)
-  per_epoch = pipeline.steps_per_epoch
-  total_steps = config.train.steps or max(1, round(config.train.epochs * per_epoch))
-  shapes = models.variable_shapes(network, shape)["params"]
-  update, rate = optimizer(config.optimizer, shapes, total_steps, per_epoch)
-  averaging.check(config.train)
-
+  setup, directory = set_up(config), Path(directory)
   workdir.claim(directory, config)
   if ended := workdir.result(directory):
     return ended
 
-  arrays = steps.replicate(pipeline.arrays, devices)
-  train_step = steps.train_step(network, update, pipeline, config, total_steps, devices)
-  eval_steps = {split: steps.eval_step(network, pipeline, split, devices) for split in ("train", "test")}
-  eval_size = evaluation.batch_size(config.eval.batch_size or config.data.batch_size, devices)
+  batch_size, total_steps = config.data.batch_size, setup.total_steps
+  inference = budget.inference_cost(setup.network, setup.image_shape).total
+  unmapped = models.build(config.model, setup.image_shape, config.precision)
+  step_flops = budget.training_cost(unmapped, config.train, setup.image_shape).total["train_flops"] * batch_size
   device = roofline.current(config.precision)
-  peak = device.peak_flops * (1 if device.kind == "cpu" else len(devices)) if device else None
+  # A CPU's peak is measured with all its cores, however many devices JAX divides it into.
+  peak = device and device.peak_flops * (1 if device.kind == "cpu" else len(setup.devices))
 
-  def evaluate(split: str, images: int = 0) -> dict:
-    batches = itertools.islice(pipeline.eval_batches(split, eval_size), -(-images // eval_size) or None)
-    return evaluation.evaluate(eval_steps[split], state.evaluated, arrays, batches, devices)
-
-  def due(step: int, every_steps: int, every_epochs: float = 0.0) -> bool:
-    every = every_steps or round(every_epochs * per_epoch)
-    return step == total_steps or bool(every) and step % every == 0
-
-  state = steps.replicate(steps.init_state(network, update, config, shape), devices)
+  train_step = steps.train_step(setup.network, setup.update, setup.pipeline, config, total_steps, setup.devices)
+  state, progress = setup.first_state(), {"meter": None, "test": None, "best": None}
   with Checkpoints(directory, config.checkpoint.keep) as checkpoints, StopRequest() as stop:
-    progress = dict(PROGRESS)
     if checkpoints.latest is not None:
       state, progress = checkpoints.restore(state)
     start = int(state.step)
     meter = Meter(config.train.dead_steps, progress["meter"])
-
-    def spent(step: int) -> dict:
-      return {"train_flops": step * step_flops, "wall_seconds": meter.state["wall_seconds"]}
-
-    def read(step: int, metrics: dict) -> None:
-      """Takes in the metrics of a step that has ended, and logs."""
-      meter.add(step, **{name: value.item() for name, value in metrics.items()})
-      display.advance(step)
-      if due(step, config.log.every_steps):
-        means = meter.means()
-        seconds = means["step_seconds"]
-        speed = {}
-        if seconds:
-          flops = step_flops / seconds
-          speed = {"images_per_second": config.data.batch_size / seconds, "flops_per_second": flops}
-          speed["mfu"] = flops / peak if peak else None
-        row = journal.write("train", step, learning_rate=float(rate(step - 1)), **means, **speed, **spent(step))
-        display.show(row)
-
     with (
-      Journal(directory, config.log, per_epoch, start) as journal,
+      Journal(directory, config.log, setup.pipeline.steps_per_epoch, start) as journal,
       Display(total_steps, start) as display,
       Profile(directory / "profile", start, profile_steps) as profile,
     ):
+
+      def write(split: str, step: int, **numbers: float | None) -> None:
+        wall = meter.state["wall_seconds"]
+        display.show(journal.write(split, step, train_flops=step * step_flops, wall_seconds=wall, **numbers))
+
+      def read(step: int, metrics: dict) -> None:
+        """Takes in the metrics of a step that has ended, and logs."""
+        meter.add(step, **{name: value.item() for name, value in metrics.items()})
+        display.advance(step)
+        if setup.due(step, config.log.every_steps):
+          means = meter.means()
+          if seconds := means["step_seconds"]:
+            means |= {"images_per_second": batch_size / seconds, "flops_per_second": step_flops / seconds}
+            means["mfu"] = peak and step_flops / seconds / peak
+          write("train", step, learning_rate=float(setup.rate(step - 1)), **means)
+
+      def evaluate(step: int) -> dict:
+        display.doing("evaluating")
+        test = setup.evaluate(state, "test")
+        write("test", step, loss=test["loss"], accuracy=test["accuracy"])
+        best = progress["best"]
+        if best is None or test["accuracy"] >= best["accuracy"]:  # of equals the last, as Orbax keeps it
+          best = {"step": step, "accuracy": test["accuracy"]}
+        progress.update(test=test, best=best)
+        return test
+
       running: collections.deque = collections.deque()
       for step in range(start + 1, total_steps + 1):
         profile.step(step)
-        batch = steps.shard(pipeline.train_batch(step - 1), devices)
-        state, metrics = train_step(state, arrays, batch)
+        batch = steps.shard(setup.pipeline.train_batch(step - 1), setup.devices)
+        state, metrics = train_step(state, setup.arrays, batch)
         running.append((step, metrics))
-        evaluate_now = due(step, config.eval.every_steps, config.eval.every_epochs)
-        save_now = due(step, config.checkpoint.every_steps) if config.checkpoint.every_steps else evaluate_now
+        evaluate_now = setup.due(step, config.eval.every_steps, config.eval.every_epochs)
+        every = config.checkpoint.every_steps
+        save_now = setup.due(step, every) if every else evaluate_now
         pause = evaluate_now or save_now or stop.signal
         while len(running) > (0 if pause else 1):  # the next step is under way before this one's metrics are read
           read(*running.popleft())
-        if not pause:
-          continue
-        meter.pause()
-        test = None
-        if evaluate_now:
-          display.doing("evaluating")
-          test = evaluate("test")
-          display.show(journal.write("test", step, loss=test["loss"], accuracy=test["accuracy"], **spent(step)))
-          best = progress["best"]
-          if best is None or test["accuracy"] >= best["accuracy"]:  # of equals the last, as Orbax keeps it
-            best = {"step": step, "accuracy": test["accuracy"]}
-          progress |= {"test": test, "best": best}
-        meter.resume()
-        checkpoints.save(state, {**progress, "meter": meter.state}, test and test["accuracy"])
-        if stop.signal and step < total_steps:
-          checkpoints.wait()
-          raise Interrupted(stop.signal, step)
-        meter.resume()
-
-      train = evaluate("train", config.eval.train_images)
+        if pause:
+          meter.pause()
+          test = evaluate(step) if evaluate_now else None
+          meter.pause()
+          checkpoints.save(state, {**progress, "meter": meter.state}, test and test["accuracy"])
+          if stop.signal and step < total_steps:
+            checkpoints.wait()
+            raise Interrupted(stop.signal, step)
+          meter.resume()
+      display.doing("evaluating the training images")
+      train = setup.evaluate(state, "train", config.eval.train_images)
     checkpoints.wait()
 
-  speed = config.data.batch_size / meter.step_seconds if meter.step_seconds else None
   outcome = {
     "trial": trial,
     "seed": config.seed,
@@ -165,14 +131,14 @@ def train_and_evaluate(
     "best_step": progress["best"]["step"],
     "train_accuracy": train["accuracy"],
     "train_loss": train["loss"],
-    "params": evaluated["params"],
-    "macs": evaluated["macs"],
-    "flops": evaluated["flops"],
+    "params": inference["params"],
+    "macs": inference["macs"],
+    "flops": inference["flops"],
     "train_flops": total_steps * step_flops,
-    "images_per_second": speed,
+    "images_per_second": meter.step_seconds and batch_size / meter.step_seconds,
     "wall_seconds": meter.state["wall_seconds"],
-    "device": devices[0].device_kind,
-    "devices": len(devices),
+    "device": setup.devices[0].device_kind,
+    "devices": len(setup.devices),
     "versions": versions(),
   }
   write_json(directory / "result.json", outcome)
@@ -183,3 +149,29 @@ def versions() -> dict[str, str]:
   """Of Python and of the packages that decide what comes out."""
   packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
   return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}}
+
+
+def evaluate_checkpoint(
+  config: ConfigDict, directory: str | Path, split: str = "test", step: int | None = None
+) -> dict:
+  """Exact evaluation of a checkpoint.
+
+  Args:
+    config: of the run; its `eval` and `log` sections and its directories may differ.
+    directory: the run's.
+    split: "test" or "train".
+    step: of the checkpoint; None: the newest.
+
+  Returns:
+    {"workdir", "step", "split", "loss" (nats), "accuracy" (0 to 1), "correct", "count"}.
+
+  Raises:
+    ConfigError: the user's mistake.
+  """
+  directory = Path(directory)
+  workdir.compare(directory, config)
+  setup = set_up(config)
+  with Checkpoints(directory, config.checkpoint.keep) as checkpoints:
+    state, _ = checkpoints.restore(setup.first_state(), step)
+  measured = setup.evaluate(state, split)
+  return {"workdir": str(directory), "step": int(state.step), "split": split, **measured}

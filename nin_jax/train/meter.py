@@ -65,13 +65,12 @@ class Meter:
       )
 
   def pause(self) -> None:
-    """Takes the time up to `resume` out of the measured time."""
+    """Brings the wall time up to now; the time from here to `resume` is not measured as a step's."""
     self.state["wall_seconds"] = self._clock() - self._began
 
   def resume(self) -> None:
     """Ends a pause."""
     self._ticked = None if self._ticked is None else self._clock()
-    self.state["wall_seconds"] = self._clock() - self._began
 
   def means(self) -> dict[str, float | None]:
     """{"loss", "accuracy", "step_seconds" (None where nothing was measured)} since the last call."""

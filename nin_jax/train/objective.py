@@ -53,9 +53,10 @@ def objective(
     rngs={"dropout": dropout_key},
     mutable=["batch_stats"],
   )
-  loss = cross_entropy(logits, labels, config_train.label_smoothing).mean()
-  for more in auxiliary:
-    loss += config_train.auxiliary_weight * cross_entropy(more, labels, config_train.label_smoothing).mean()
+  with jax.named_scope("loss"):
+    loss = cross_entropy(logits, labels, config_train.label_smoothing).mean()
+    for more in auxiliary:
+      loss += config_train.auxiliary_weight * cross_entropy(more, labels, config_train.label_smoothing).mean()
   metrics = {
     "loss": loss,
     "accuracy": jnp.mean(jnp.argmax(logits, axis=-1) == labels, dtype=jnp.float32),

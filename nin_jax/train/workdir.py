@@ -13,56 +13,61 @@ from nin_jax.train.journal import write_json
 FREE = ("log", "checkpoint", "eval", "data.dir", "data.cache_dir")
 
 
-def claim(workdir: Path, config: ConfigDict) -> None:
+def claim(directory: Path, config: ConfigDict) -> None:
   """Makes the directory and writes `config.json`, or checks that the run in it is of this config.
 
   Raises:
-    ConfigError: the directory can't be made, or holds the run of another config.
+    ConfigError: the directory can't be made or written to, or holds the run of another config.
   """
+  if (directory / "config.json").exists():
+    compare(directory, config)
   try:
-    workdir.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(parents=True, exist_ok=True)
+    write_json(directory / "config.json", config.to_dict())
   except OSError as error:
-    raise ConfigError("--workdir", str(workdir), f"a directory that can be made ({error.strerror})") from error
+    accepted = f"a directory that can be made and written to ({error.strerror})"
+    raise ConfigError("--workdir", str(directory), accepted) from error
+
+
+def compare(directory: Path, config: ConfigDict) -> None:
+  """Checks that a config is that of the run in a directory, but for the fields that are `FREE`.
+
+  Raises:
+    ConfigError: there is no run, or one of another config.
+  """
+  there = _flat(_read(directory))
   asked = _flat(json.loads(json.dumps(config.to_dict())))
-  if (workdir / "config.json").exists():
-    there = _flat(_read(workdir))
-    free = tuple(f"{name}." for name in FREE)
-    differ = [
-      f"{name} {there.get(name)!r} → {asked.get(name)!r}"
-      for name in sorted(there.keys() | asked.keys())
-      if there.get(name) != asked.get(name) and name not in FREE and not name.startswith(free)
-    ]
-    if differ:
-      shown = ", ".join(differ[:3]) + (f" and {len(differ) - 3} more" if len(differ) > 3 else "")
-      raise ConfigError("--workdir", str(workdir), f"a new directory, or the config of the run in this one ({shown})")
-  try:
-    write_json(workdir / "config.json", config.to_dict())
-  except OSError as error:
-    raise ConfigError("--workdir", str(workdir), f"a directory that can be written to ({error.strerror})") from error
+  free = tuple(f"{name}." for name in FREE)
+  differ = [
+    f"{name} {there.get(name)!r} → {asked.get(name)!r}"
+    for name in sorted(there.keys() | asked.keys())
+    if there.get(name) != asked.get(name) and name not in FREE and not name.startswith(free)
+  ]
+  if differ:
+    shown = ", ".join(differ[:3]) + (f" and {len(differ) - 3} more" if len(differ) > 3 else "")
+    raise ConfigError("--workdir", str(directory), f"a new directory, or the config of the run in this one ({shown})")
 
 
-def config(workdir: Path) -> ConfigDict:
+def read_config(directory: str | Path) -> ConfigDict:
   """The config of the run in a directory.
 
   Raises:
     ConfigError: there is none.
   """
-  if not (workdir / "config.json").is_file():
-    raise ConfigError("--workdir", str(workdir), "the directory of a run, with its config.json")
-  return ConfigDict(_tuples(_read(workdir)))
+  return ConfigDict(_tuples(_read(Path(directory))))
 
 
-def result(workdir: Path) -> dict | None:
+def result(directory: Path) -> dict | None:
   """`result.json` of a run that has ended, or None."""
-  path = workdir / "result.json"
+  path = directory / "result.json"
   return json.loads(path.read_text()) if path.exists() else None
 
 
-def _read(workdir: Path) -> dict:
+def _read(directory: Path) -> dict:
   try:
-    return json.loads((workdir / "config.json").read_text())
-  except ValueError as error:
-    raise ConfigError("--workdir", str(workdir), f"a run whose config.json is JSON ({error})") from error
+    return json.loads((directory / "config.json").read_text())
+  except (OSError, ValueError) as error:
+    raise ConfigError("--workdir", str(directory), "the directory of a run, with its config.json") from error
 
 
 def _flat(values: dict, prefix: str = "") -> dict[str, Any]:

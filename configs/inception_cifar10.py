@@ -1,0 +1,29 @@
+"""A small Inception net on CIFAR-10."""
+
+from nin_jax import models
+from nin_jax.config import default
+from nin_jax.models.inception import width_config
+
+
+def get_config():
+  config = default()
+  config.model = model = models.defaults("inception")
+  model.stem_features = (64,)
+  model.inception_1a = width_config(32, 32, 48, 8, 16, 16)
+  model.inception_1b = width_config(32, 32, 64, 8, 24, 24)
+  model.inception_2a = width_config(64, 48, 96, 12, 32, 32)
+  model.inception_2b = width_config(64, 48, 96, 12, 32, 32)
+  model.inception_3a = width_config(96, 64, 128, 16, 48, 48)
+  model.inception_3b = width_config(96, 64, 128, 16, 48, 48)
+  model.dropout = 0.2
+  config.data.name = "cifar10"
+  config.data.batch_size = 128
+  config.data.translate = 4
+  config.data.flip = True
+  config.optimizer.learning_rate = 0.1
+  config.optimizer.nesterov = True
+  config.optimizer.weight_decay = 5e-4
+  config.optimizer.schedule = "cosine"
+  config.optimizer.warmup = 1.0
+  config.train.epochs = 100.0
+  return config

@@ -1,0 +1,17 @@
+"""Network in Network on SVHN, as the authors defined it (paper: 2.35 % error)."""
+
+from configs import nin_cifar10
+from nin_jax.models.nin import block_config
+
+
+def get_config():
+  config = nin_cifar10.get_config()
+  config.model.block1 = block_config((128, 96, 64), pool="max", dropout=0.5)
+  config.model.block2 = block_config((320, 256, 128), pool="max", dropout=0.5)
+  config.model.block3 = block_config((384, 256))
+  config.data.name = "svhn_cropped"
+  config.data.train_split = "train+extra"
+  config.data.normalize = "standardize"  # the paper has local contrast normalisation
+  config.optimizer.boundaries = (20.0,)
+  config.train.epochs = 25.0
+  return config

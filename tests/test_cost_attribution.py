@@ -1,0 +1,182 @@
+"""Which layer work, parameters and memory traffic belong to, and what each layer is called."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import linen as nn
+from jax import lax
+
+from nin_jax import cost
+from nin_jax.cost import scope
+
+X = jax.ShapeDtypeStruct((2, 8, 6, 4), jnp.float32)
+
+
+def analyze(module, *args):
+  variables = jax.eval_shape(module.init, jax.random.key(0), *args)
+  return cost.analyze(module.apply, variables, *args, params=variables["params"])
+
+
+@pytest.mark.parametrize(
+  ("stack", "modules", "direction"),
+  [
+    ("", (), "forward"),
+    ("NIN/block1/conv", ("NIN", "block1", "conv"), "forward"),
+    ("jvp(NIN)/block1/conv", ("NIN", "block1", "conv"), "forward"),
+    ("transpose(jvp(NIN))/block1", ("NIN", "block1"), "backward"),
+    ("transpose(jvp(vmap(NIN/block1)))/conv", ("NIN", "block1", "conv"), "backward"),
+    ("transpose(jvp())/NIN/rematted_computation/block1", ("NIN", "block1"), "recompute"),
+    ("NIN/NIN.features/conv", ("NIN", "conv"), "forward"),
+    ("NIN.features/conv", ("NIN", "conv"), "forward"),
+    ("block1/nhwc,hwcd->nd", ("block1",), "forward"),
+    ("loss(x)/v1.5", ("loss(x)", "v1.5"), "forward"),
+  ],
+)
+def test_name_stacks(stack, modules, direction):
+  parsed = scope.parse(stack)
+  assert (parsed.modules, parsed.direction) == (modules, direction)
+
+
+class Net(nn.Module):
+  @nn.compact
+  def __call__(self, x):
+    x = nn.Conv(8, (3, 3), strides=(2, 2), feature_group_count=2, name="grouped")(x)
+    x = nn.LayerNorm(name="ln")(x)
+    x = Flat(name="flat")(x)
+    x = x.mean((1, 2))
+    return nn.Dense(3, name="head")(x)
+
+
+class Flat(nn.Module):
+  """A strided 1×1 convolution on flattened positions, its product in a scope of its own."""
+
+  @nn.compact
+  def __call__(self, x):
+    kernel = self.param("kernel", nn.initializers.ones, (8, 5))
+    x = x[:, ::2, ::2]
+    with jax.named_scope("einsum"):
+      y = jnp.einsum("pc,cd->pd", x.reshape(-1, 8), kernel)
+    return nn.relu(nn.BatchNorm(True, name="norm")(y.reshape(*x.shape[:-1], 5)))
+
+
+def test_layers_are_told_by_what_they_do():
+  counted = analyze(Net(), X)
+  describe = lambda path: (counted[path].op, counted[path].kernel, counted[path].strides, counted[path].groups)
+  assert [layer.path for layer in counted.layers] == ["grouped", "ln", "flat", "flat/norm", "Net", "head"]
+  assert describe("grouped") == ("conv", [3, 3], [2, 2], 2)
+  assert describe("ln")[0] == describe("flat/norm")[0] == "norm"
+  assert describe("flat") == ("pointwise", [1, 1], [2, 2], 1)
+  assert describe("Net")[:2] == ("avg_pool", [2, 2])
+  assert describe("head")[0] == "dense"
+  assert (counted["flat"].output_shape, counted["flat"].jump) == ([2, 2, 2, 5], 4)
+  assert [counted[path].macs for path in ("grouped", "flat", "head")] == [2 * 12 * 9 * 2 * 8, 8 * 8 * 5, 2 * 5 * 3]
+  assert counted.total["activations"] == 2 * 12 * 8 + 8 * 5 + 2 * 3
+  assert counted.total["params"] == (9 * 2 * 8 + 8) + 16 + 40 + 10 + (15 + 3)
+
+
+def test_windows_as_slices_and_as_products():
+  def pooled(x):
+    with jax.named_scope("max"):
+      x = jnp.maximum(jnp.maximum(x[:, :-2:2], x[:, 1:-1:2]), x[:, 2::2])
+    with jax.named_scope("mean"):
+      x = (x[:, :, :-1] + x[:, :, 1:]) / 2
+    with jax.named_scope("window"):
+      return jnp.einsum("nhwc,hwcd->nd", x, jnp.ones((3, 5, 4, 7)))
+
+  counted = cost.analyze(pooled, X)
+  describe = lambda path: (counted[path].op, counted[path].kernel, counted[path].strides)
+  assert describe("max") == ("max_pool", [3, 1], [2, 1])
+  assert describe("mean") == ("avg_pool", [1, 2], [1, 1])
+  assert describe("window") == ("dense", [3, 5], None)
+
+
+def test_a_shared_module_counts_its_parameters_once_and_its_work_each_time():
+  class Shared(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+      conv = nn.Conv(4, (3, 3), name="conv")
+      return conv(nn.relu(conv(x)))
+
+  layer = analyze(Shared(), X)["conv"]
+  assert (layer.params, layer.macs) == (9 * 16 + 4, 2 * 2 * 48 * 9 * 16)
+  assert layer.activations == 2 * 2 * 48 * 4
+
+
+def test_parameters_without_work_have_a_row_so_that_totals_are_right():
+  class Net(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+      unused = nn.Dense(5, name="unused")(x)
+      del unused
+      return nn.Dense(3, name="used")(x)
+
+  params = jax.eval_shape(Net().init, jax.random.key(0), X)["params"]
+  counted = cost.analyze(lambda params, x: Net().apply({"params": params}, x), params, X, params=params)
+  assert counted.total["params"] == 4 * 5 + 5 + 4 * 3 + 3
+  extra = {**params, "ghost": {"deep": {"kernel": jnp.ones((7, 3))}}}
+  counted = cost.analyze(lambda params, x: Net().apply({"params": params}, x), params, X, params=extra)
+  assert (counted["ghost/deep"].op, counted["ghost/deep"].params) == ("params", 21)
+
+
+def test_the_root_is_left_out_of_paths_with_and_without_parameters():
+  class Outer(nn.Module):
+    def setup(self):
+      self.stem, self.head = nn.Conv(4, (1, 1)), nn.Dense(2)
+
+    def features(self, x):
+      return self.stem(x)
+
+    def __call__(self, x):
+      return self.head(self.features(x))
+
+  assert [layer.path for layer in analyze(Outer(), X).layers] == ["stem", "head"]
+  variables = jax.eval_shape(Outer().init, jax.random.key(0), X)
+  for fn in (Outer().apply, lambda v, x: jax.named_scope("step")(Outer().apply)(v, x)):
+    assert [layer.path for layer in cost.analyze(fn, variables, X, params=variables["params"]).layers] == [
+      "stem",
+      "head",
+    ]
+  assert [layer.path for layer in cost.analyze(Outer().apply, variables, X).layers] == ["stem", "head"]
+  lone = analyze(nn.Dense(3), X)
+  assert [(layer.path, layer.params) for layer in lone.layers] == [("Dense", 15)]
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_bytes_are_what_crosses_the_border(dtype):
+  """Reads the float32 parameters and the image, writes the result; what lies between is fused."""
+
+  class Net(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+      x = nn.Conv(16, (3, 3), dtype=dtype, name="conv")(x)
+      return nn.relu(x) + 1
+
+  counted = analyze(Net(), X)
+  size = jnp.dtype(dtype).itemsize
+  assert counted["conv"].bytes == 4 * (2 * 8 * 6 * 4) + 4 * (9 * 4 * 16 + 16) + size * 2 * 8 * 6 * 16
+  assert counted["Net"].bytes == 2 * size * 2 * 8 * 6 * 16
+  assert counted["conv"].arithmetic_intensity == 2 * counted["conv"].macs / counted["conv"].bytes
+  grad = jax.grad(lambda v, x: Net().apply(v, x).sum())
+  variables = jax.eval_shape(Net().init, jax.random.key(0), X)
+  trained = cost.analyze(grad, variables, X, params=variables["params"])
+  assert trained["conv"].bytes == counted["conv"].bytes, "saving residuals is not part of the forward pass"
+
+
+def test_a_value_read_twice_crosses_once():
+  def fn(x):
+    with jax.named_scope("a"):
+      return x * x + jnp.sin(x)
+
+  assert cost.analyze(fn, X)["a"].bytes == 2 * 4 * 2 * 8 * 6 * 4
+
+
+def test_a_loop_moves_its_values_at_each_trip():
+  def fn(x, w):
+    def body(c, _):
+      with jax.named_scope("a"):
+        return c @ w, None
+
+    return lax.scan(body, x, None, length=5)[0]
+
+  layer = cost.analyze(fn, jnp.ones((2, 3)), jnp.ones((3, 3)))["a"]
+  assert (layer.macs, layer.bytes) == (5 * 18, 5 * 4 * (6 + 9 + 6))

@@ -1,0 +1,90 @@
+"""The table, JSON and CSV of a cost."""
+
+import csv
+import io
+import json
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import linen as nn
+
+from nin_jax import cost
+from nin_jax.cost import roofline
+from nin_jax.cost.table import quantity, seconds
+
+X = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+
+
+class Net(nn.Module):
+  @nn.compact
+  def __call__(self, x):
+    x = nn.Conv(192, (5, 5), name="a_rather_long_name_for_a_block_of_layers/conv")(x)
+    x = nn.relu(nn.Conv(8, (3, 3), strides=(2, 2), kernel_dilation=2, feature_group_count=8, name="grouped")(x))
+    return nn.Dense(10, name="head")(x.mean((1, 2)))
+
+
+def network(train=False, unknown=False):
+  variables = jax.eval_shape(Net().init, jax.random.key(0), X)
+  forward = lambda variables, x: Net().apply(variables, jnp.sort(x) if unknown else x)
+  fn = jax.grad(lambda variables, x: forward(variables, x).sum()) if train else forward
+  return cost.analyze(fn, variables, X, params=variables["params"])
+
+
+@pytest.mark.parametrize(
+  ("value", "text"),
+  [(0, "–"), (None, "–"), (96, "96"), (999, "999"), (1000, "1.000K"), (999_990, "1.000M"), (222_486_528, "222.5M")],
+)
+def test_quantities_have_four_digits(value, text):
+  assert quantity(value) == text
+
+
+def test_times_have_their_unit():
+  assert [seconds(t) for t in (2.0, 1.234e-3, 5e-6, 5e-8)] == ["2 s", "1.23 ms", "5 µs", "50 ns"]
+
+
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("device", [None, "t4"])
+def test_the_table_is_aligned_and_totals(train, device):
+  counted = network(train=train)
+  text = cost.table(counted, train=train, roofline=device and roofline.device(device))
+  body = text.split("\n\n")[0].splitlines()
+  assert max(map(len, text.splitlines())) <= 132
+  assert len(body) == len(counted.layers) + 4
+  column = body[0].index("MACs") + 4
+  assert all(line[column : column + 2].strip() == "" for line in body if "─" not in line), "the column is not aligned"
+  assert body[-1].startswith("total")
+  assert body[-1][:column].endswith(quantity(counted.total["macs"]))
+  assert f"{counted.total['macs']:,} MACs" in text
+  assert ("backward" in body[0]) == train
+  assert ("bound by" in body[0]) == bool(device)
+  assert ("Tesla T4" in text) == bool(device)
+  assert "3×3/2d2g8" in text
+
+
+def test_unknown_work_is_named_under_the_table():
+  assert "sort (3.072K elements)" in cost.table(network(unknown=True))
+  assert "sort" not in cost.table(network())
+
+
+def test_json_keeps_the_contract():
+  counted = network(train=True)
+  text = cost.to_json(counted, model="toy", input_shape=(1, 32, 32, 3), roofline=roofline.device("t4"), precision="x")
+  read = json.loads(text)
+  assert (read["model"], read["input_shape"], read["unit"], read["precision"]) == ("toy", [1, 32, 32, 3], "MACs", "x")
+  assert read["total"] == counted.total
+  contract = {"path", "op", "kernel", "strides", "groups", "output_shape", "params", "macs", "flops", "activations"}
+  contract |= {"bytes", "arithmetic_intensity", "receptive_field", "jump", "backward_macs", "bound_seconds", "bound_by"}
+  assert all(contract <= set(layer) for layer in read["layers"])
+  for key in ("params", "macs", "flops", "backward_macs", "bytes", "elementwise"):
+    assert sum(layer[key] for layer in read["layers"]) == read["total"][key]
+  assert read["roofline"]["device"] == "Tesla T4"
+  assert text.count("\n") < len(counted.layers) + 20
+
+
+def test_csv_has_a_line_per_layer_and_the_total():
+  counted = network()
+  rows = list(csv.DictReader(io.StringIO(cost.to_csv(counted))))
+  assert [row["path"] for row in rows] == [*(layer.path for layer in counted.layers), "total"]
+  assert rows[-1]["macs"] == str(counted.total["macs"])
+  assert rows[1]["kernel"] == "3x3"

@@ -112,6 +112,8 @@ def field(fn, image=IMAGE):
     (lambda x: x.reshape(2, -1) @ jnp.ones((16 * 12 * 3, 5)), ([16, 12], 1)),
     (lambda x: jnp.einsum("nhwc,hwcd->nd", x, jnp.ones((16, 12, 3, 2))), ([16, 12], 1)),
     (lambda x: x - x.mean((0, 1, 2)), (1, 1)),  # a batch statistic
+    (lambda x: x - x[:, :, :2].mean(-1, keepdims=True)[:, :, :1], (None, None)),
+    (lambda x: (x - x.mean(-1, keepdims=True))[:, ::2], (1, [2, 1])),
     (lambda x: jnp.concatenate([jnp.zeros((2, 1, 12, 3)), x, jnp.zeros((2, 2, 12, 3))], 1), (1, 1)),
     # not understood, or not affine
     (lambda x: x * x.mean((1, 2), keepdims=True), (None, None)),

@@ -50,9 +50,10 @@ def _sole(known: list[Record | None]) -> Record | None:
 
 def _elementwise(operation: Operation, known: list[Record | None]) -> Record | None:
   """Aligned operands: what any of them reads."""
-  first, *rest = [record for record in known if record]
-  if len(first.dims) != len(operation.outputs[0].shape):
+  shape = operation.outputs[0].shape
+  if any(record and len(record.dims) != len(shape) for record in known):
     return None  # a scalar that depends on the image
+  first, *rest = [_stretch(record, shape) for record in known if record]
   reach = list(first.reach)
   for other in rest:
     for axis, (a, b) in enumerate(zip(reach, other.reach, strict=True)):
@@ -62,6 +63,13 @@ def _elementwise(operation: Operation, known: list[Record | None]) -> Record | N
       else:
         reach[axis] = Reach(a.jump, min(a.lo, b.lo), max(a.hi, b.hi))
   return first.replace(first.dims, dict(enumerate(reach)))
+
+
+def _stretch(record: Record, shape: Sequence[int]) -> Record:
+  """Dimensions of size 1 repeated to those of a shape."""
+  sizes = [math.prod(size for size, _ in dim) for dim in record.dims]
+  dims = [dim if n == m else ((m, None),) for dim, n, m in zip(record.dims, sizes, shape, strict=True)]
+  return record.replace(dims, {})
 
 
 def _convolution(operation: Operation, known: list[Record | None]) -> Record | None:

@@ -46,10 +46,10 @@ def load_or_make(
       return _read(entry, key_json)
     except Exception as error:  # whatever a damaged file leads to
       logging.warning("The cache entry %s is damaged (%s) and is made anew.", entry, error)
+      with contextlib.suppress(OSError):
+        _discard(entry)
   arrays = make()
   try:
-    if entry.is_dir():
-      _discard(entry)
     _write(entry, key_json, arrays)
   except OSError as error:
     logging.warning("The cache directory %s cannot be written (%s): the next start decodes again.", root, error)

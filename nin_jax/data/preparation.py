@@ -42,7 +42,7 @@ def prepare(name: str, data_dir: str = "") -> str:
     source.prepared(config_data)
   except ConfigError as error:
     flags = {"data.name": "--name", "data.dir": "--data_dir"}
-    raise ConfigError(flags.get(error.field, error.field), error.value, error.accepted) from error.__cause__
+    raise ConfigError(flags.get(error.field, error.field), error.value, error.accepted) from error
   return os.path.abspath(directory) if "://" not in directory else directory
 
 

@@ -112,9 +112,10 @@ assert "tensorflow" not in sys.modules
   start = lambda: subprocess.Popen(
     [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
   )
-  for process in [start(), start()]:
-    out, err = process.communicate(timeout=100)
-    assert process.returncode == 0, err
-    assert out == f"{digits.arrays['train']['images'].sum()}\n"
-    assert "Traceback" not in err
+  with start() as first, start() as second:
+    for process in (first, second):
+      out, err = process.communicate(timeout=300)
+      assert process.returncode == 0, err
+      assert out == f"{digits.arrays['train']['images'].sum()}\n"
+      assert "Traceback" not in err
   assert sorted(path.name for path in (tmp_path / "tfds").rglob("*") if path.is_dir()) == ["1.0.0", "digits"]

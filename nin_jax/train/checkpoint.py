@@ -19,9 +19,10 @@ class Checkpoints:
   Args:
     workdir: an existing directory.
     keep: how many of the last ones stay.
+    read_only: leaves the directory as it is, with what a training that is under way has half written.
   """
 
-  def __init__(self, workdir: Path, keep: int):
+  def __init__(self, workdir: Path, keep: int, read_only: bool = False):
     policy = preservation_policy.AnyPreservationPolicy(
       [
         preservation_policy.LatestN(keep),
@@ -32,7 +33,9 @@ class Checkpoints:
     )
     self._manager = ocp.CheckpointManager(
       Path(workdir).absolute() / "checkpoints",
-      options=ocp.CheckpointManagerOptions(preservation_policy=policy, cleanup_tmp_directories=True),
+      options=ocp.CheckpointManagerOptions(
+        preservation_policy=policy, create=not read_only, cleanup_tmp_directories=not read_only
+      ),
     )
 
   @property

@@ -170,8 +170,8 @@ def evaluate_checkpoint(
   """
   directory = Path(directory)
   workdir.compare(directory, config)
-  setup = set_up(config)
-  with Checkpoints(directory, config.checkpoint.keep) as checkpoints:
+  setup = set_up(config, training=False)
+  with Checkpoints(directory, config.checkpoint.keep, read_only=True) as checkpoints:
     state, _ = checkpoints.restore(setup.first_state(), step)
   measured = setup.evaluate(state, split)
   return {"workdir": str(directory), "step": int(state.step), "split": split, **measured}

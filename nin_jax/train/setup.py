@@ -67,14 +67,18 @@ class Setup:
     return evaluation.evaluate(self._eval_steps[split], state.evaluated, self.arrays, batches, self.devices)
 
 
-def set_up(config: ConfigDict) -> Setup:
+def set_up(config: ConfigDict, training: bool = True) -> Setup:
   """Checks a whole config, opens its data and builds its network.
+
+  Args:
+    config: see `nin_jax.config`.
+    training: False for evaluation alone, whose batches are padded: the devices need not divide data.batch_size.
 
   Raises:
     ConfigError: the user's mistake.
   """
   devices = jax.local_devices()
-  validate(config, len(devices))
+  validate(config, len(devices) if training else 1)
   averaging.check(config.train)
   spec = data.spec(config.data)
   if config.model.num_classes != spec.num_classes:

@@ -64,10 +64,14 @@ def result(directory: Path) -> dict | None:
 
 
 def _read(directory: Path) -> dict:
+  accepted = "the directory of a run, with its config.json"
   try:
-    return json.loads((directory / "config.json").read_text())
+    values = json.loads((directory / "config.json").read_text())
   except (OSError, ValueError) as error:
-    raise ConfigError("--workdir", str(directory), "the directory of a run, with its config.json") from error
+    raise ConfigError("--workdir", str(directory), accepted) from error
+  if not isinstance(values, dict):
+    raise ConfigError("--workdir", str(directory), accepted)
+  return values
 
 
 def _flat(values: dict, prefix: str = "") -> dict[str, Any]:

@@ -1,0 +1,58 @@
+"""The first signal asks, the second one acts as ever."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+from nin_jax.train.signals import Interrupted, StopRequest
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_first_signal_is_noted_and_the_second_acts_as_before(number):
+  came = []
+  before = signal.signal(number, lambda *_: came.append(number))
+  try:
+    with StopRequest() as stop:
+      assert stop.signal is None
+      os.kill(os.getpid(), number)
+      assert stop.signal == number
+      assert came == []
+      os.kill(os.getpid(), number)
+      assert came == [number]
+    os.kill(os.getpid(), number)
+    assert came == [number, number]
+  finally:
+    signal.signal(number, before)
+
+
+def test_handlers_are_put_back_when_nothing_came():
+  before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+
+  def failing():
+    with StopRequest():
+      assert signal.getsignal(signal.SIGTERM) != before[0]
+      raise KeyError
+
+  with pytest.raises(KeyError):
+    failing()
+  assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+def test_another_thread_leaves_the_handlers_alone():
+  before, seen = signal.getsignal(signal.SIGTERM), []
+
+  def run():
+    with StopRequest() as stop:
+      seen.append((stop.signal, signal.getsignal(signal.SIGTERM)))
+
+  thread = threading.Thread(target=run)
+  thread.start()
+  thread.join()
+  assert seen == [(None, before)]
+
+
+def test_what_is_said_of_a_stopped_run():
+  stopped = Interrupted(signal.SIGTERM, 7)
+  assert (stopped.signal, stopped.step, str(stopped)) == (15, 7, "stopped by SIGTERM after step 7")

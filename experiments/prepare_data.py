@@ -6,33 +6,23 @@
 Any set of images with one label each will do: https://www.tensorflow.org/datasets/catalog/overview#image_classification
 """
 
-import sys
+from absl import flags
 
-from absl import app, flags, logging
-
-from nin_jax import data
-from nin_jax.errors import ConfigError
+from experiments import command
 
 NAME = flags.DEFINE_string(
-  "name", "", "The set, as for --config.data.name: cifar10, svhn_cropped, fashion_mnist:3.0.1, …"
+  "name", None, "The set, as for --config.data.name: cifar10, svhn_cropped, fashion_mnist:3.0.1, …", required=True
 )
 DATA_DIR = flags.DEFINE_string("data_dir", "", "Where to put it; $TFDS_DATA_DIR or ~/tensorflow_datasets if not given.")
 
 
-def main(argv: list[str]) -> None:
-  logging.set_verbosity(logging.WARNING)
-  try:
-    if len(argv) > 1:
-      raise ConfigError("arguments", " ".join(argv[1:]), "none but --name and --data_dir")
-    if not NAME.value:
-      raise ConfigError("--name", NAME.value, "a TFDS name such as cifar10")
-    directory = data.prepare(NAME.value, DATA_DIR.value)
-  except ConfigError as error:
-    print(f"prepare_data: {error}", file=sys.stderr)
-    sys.exit(2)
+def main() -> None:
+  from nin_jax import data  # here, so that a mistake in a flag is told at once
+
+  directory = data.prepare(NAME.value, DATA_DIR.value)
   print(f"{NAME.value} lies in {directory}. To train on it, add to the command of experiments.train:")
   print(f"  --config.data.name={NAME.value} --config.data.dir={directory}")
 
 
 if __name__ == "__main__":
-  app.run(main)
+  command.run(main)

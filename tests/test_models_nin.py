@@ -144,8 +144,9 @@ def test_the_last_relu_is_a_flag(norm):
   logits, _ = run(network, variables)
   assert np.min(logits) >= 0
   assert np.max(logits) > 0
-  linear, _ = run(models.build(small(norm=norm, last_relu=False), SHAPE), variables)
+  linear, layers = run(models.build(small(norm=norm, last_relu=False), SHAPE), variables)
   assert np.min(linear) < 0
+  assert min(np.min(layers["block1"]), np.min(layers["block2"])) == 0  # theirs stay
 
 
 @pytest.mark.parametrize("pool", ["max", "avg"])

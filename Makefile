@@ -10,7 +10,7 @@ DEV := $(VENV)/installed-dev-$(VERSION)
 
 demo: $(RUN)
 	rm -rf workdirs/demo
-	$(BIN)/python -m experiments.cost --config=configs/inception_digits.py
+	$(BIN)/python -m experiments.cost --config=configs/inception_digits.py --depth=1
 	@echo
 	$(BIN)/python -m experiments.train --config=configs/inception_digits.py --workdir=workdirs/demo
 

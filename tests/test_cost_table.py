@@ -88,3 +88,25 @@ def test_csv_has_a_line_per_layer_and_the_total():
   assert [row["path"] for row in rows] == [*(layer.path for layer in counted.layers), "total"]
   assert rows[-1]["macs"] == str(counted.total["macs"])
   assert rows[1]["kernel"] == "3x3"
+
+
+def test_modules_sum_their_layers():
+  layer = cost.Layer
+  counted = cost.Cost(
+    (
+      layer("stem", "conv", [3, 3], params=5, macs=7, activations=3, bytes=11, receptive_field=3, jump=1),
+      layer("a/conv", "conv", [1, 1], params=2, macs=4, activations=8, bytes=1, receptive_field=9, jump=2),
+      layer("a/pool", "max_pool", [3, 3], activations=100, elementwise=6, bytes=2, receptive_field=5, jump=2),
+      layer("a/b/odd", "other", other={"sort": 3}, receptive_field=5, jump=2),
+    )
+  )
+  stem, module = counted.by_module(1).layers
+  assert stem == counted["stem"]
+  assert (module.path, module.op, module.kernel) == ("a", "module", None)
+  assert (module.params, module.macs, module.elementwise, module.bytes) == (2, 4, 6, 3)
+  assert module.activations == 8, "a pool's are not in the sum, as in the total"
+  assert (module.receptive_field, module.jump, module.other) == (9, 2, {"sort": 3})
+  assert counted.by_module(1).total == counted.total
+  assert counted.by_module(3).layers == counted.layers
+  with pytest.raises(ValueError, match="depth=0"):
+    counted.by_module(0)

@@ -1,5 +1,6 @@
 """The rows of a cost table, and their sums."""
 
+import collections
 import dataclasses
 from collections.abc import Iterable
 from typing import Any
@@ -32,7 +33,7 @@ class Layer:
       `other` for work outside any scope, and for primitives of unknown work wherever they stand.
     op: what it does: `conv`, `pointwise` (a 1×1 convolution, as a convolution or as a product at each position),
       `dense`, `product` (a product without parameters), `max_pool`, `avg_pool`, `norm`, `dropout`, `elementwise`,
-      `params` (parameters whose path computed nothing), `other`.
+      `params` (parameters whose path computed nothing), `module` (several layers, see `Cost.by_module`), `other`.
     kernel, strides, dilation: in elements, one per spatial axis; None where there is none or it is not known.
     groups: of the convolution, or products side by side.
     output_shape: of the last value that leaves the layer on the way forward. So are receptive_field and jump.
@@ -112,12 +113,40 @@ class Cost:
     """The sums over the layer `prefix` and all below it (`block1` takes in `block1/conv`, but not `block10`)."""
     return _sum(layer for layer in self.layers if f"{layer.path}/".startswith(f"{prefix.rstrip('/')}/"))
 
+  def by_module(self, depth: int) -> "Cost":
+    """The same cost with one row for all layers that share the first `depth` parts of their paths.
+
+    A row of several layers is a `module`: their sums, the largest receptive field among them and the last jump.
+
+    Raises:
+      ValueError: depth is less than 1.
+    """
+    if depth < 1:
+      raise ValueError(f"depth={depth}: accepted is 1 or more")
+    groups: dict[str, list[Layer]] = {}
+    for layer in self.layers:
+      groups.setdefault("/".join(layer.path.split("/")[:depth]), []).append(layer)
+    return dataclasses.replace(self, layers=tuple(_module(path, layers) for path, layers in groups.items()))
+
   def __getitem__(self, path: str) -> Layer:
     """The layer at a path; KeyError if there is none."""
     for layer in self.layers:
       if layer.path == path:
         return layer
     raise KeyError(path)
+
+
+def _module(path: str, layers: list[Layer]) -> Layer:
+  if len(layers) == 1:
+    return dataclasses.replace(layers[0], path=path)
+  fields = {field.name for field in dataclasses.fields(Layer)}
+  sums = {key: value for key, value in _sum(layers).items() if key in fields}
+  other: collections.Counter[str] = collections.Counter()
+  for layer in layers:
+    other.update(layer.other)
+  reach = [layer.receptive_field for layer in layers]
+  field = max(reach) if all(isinstance(extent, int) for extent in reach) else None
+  return Layer(path, "module", **{**sums, "other": dict(other)}, receptive_field=field, jump=layers[-1].jump)
 
 
 def _sum(layers: Iterable[Layer]) -> dict[str, int]:

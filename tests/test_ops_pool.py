@@ -161,3 +161,16 @@ def test_global_average_is_the_mean_of_each_map():
 def test_a_window_that_does_not_fit_is_refused(pool, ceil_mode):
   with pytest.raises(ImageTooSmall, match="window of 3 does not fit into 2"):
     pool(jnp.zeros((1, 4, 2, 1)), 3, 2, ceil_mode=ceil_mode)
+
+
+@pytest.mark.parametrize("place", [(0, 0), (1, 1), (2, 2), (0, 2)])
+def test_max_pool_lets_nan_through(place):
+  x = jnp.arange(9.0).reshape(1, 3, 3, 1).at[(0, *place, 0)].set(jnp.nan)
+  assert jnp.isnan(max_pool(x, 3)).all()
+
+
+@pytest.mark.parametrize("pool", [max_pool, avg_pool])
+@pytest.mark.parametrize("padding", [2, ((0, 0), (0, 2))])
+def test_a_window_of_padding_alone_is_refused(pool, padding):
+  with pytest.raises(ValueError, match="less than the window"):
+    pool(jnp.zeros((1, 4, 4, 1)), 2, padding=padding)

@@ -43,7 +43,7 @@ def build(
   Raises:
     ConfigError: a field that can't be, or an image too small for the network.
   """
-  choose("model.name", model.name, tuple(MODELS))
+  choose("model.name", model.get("name"), tuple(MODELS))
   choose("precision", precision, tuple(PRECISIONS))
   check_width("model.num_classes", model.num_classes)
   _check_fields(model)
@@ -55,7 +55,9 @@ def build(
     variable_shapes(network, image_shape)
   except ImageTooSmall as error:
     height, width, _ = image_shape
-    raise ConfigError("data.image_size", f"{height}×{width}", f"larger images for this network ({error})") from error
+    or_else = "; without model.auxiliary smaller ones may do" if model.get("auxiliary") else ""
+    accepted = f"larger images for this network ({error}){or_else}"
+    raise ConfigError("data.image_size", f"{height}×{width}", accepted) from error
   return network
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from nin_jax.ops.padding import Padding, explicit_padding, pair, positions
+from nin_jax.ops.padding import Padding, Pads, explicit_padding, pair, positions
 
 _FLAT_TAPS = 25  # larger windows are folded along the width and then along the height: k + k taps in place of k²
 
@@ -37,6 +37,21 @@ def _fold(
   return reduce(combine, [tap(x, row, 0, (1,)) for row in rows])
 
 
+def _pool_padding(
+  padding: Padding, size: tuple[int, int], window: tuple[int, int], strides: tuple[int, int], ceil_mode: bool
+) -> Pads:
+  """As `explicit_padding`; a window that sees nothing but padding has no maximum and no mean."""
+  pads = explicit_padding(padding, size, window, strides, ceil_mode)
+  last = [
+    (out - 1) * s - low for out, s, (low, _) in zip(positions(size, window, strides, pads), strides, pads, strict=True)
+  ]
+  if any(low >= k for (low, _), k in zip(pads, window, strict=True)) or any(
+    x >= n for x, n in zip(last, size, strict=True)
+  ):
+    raise ValueError(f"padding={padding}: accepted is less than the window, {window[0]}×{window[1]}")
+  return pads
+
+
 def _pad(x: Array, pads: Sequence[tuple[int, int]], value: float) -> Array:
   if not any(map(any, pads)):
     return x
@@ -50,7 +65,7 @@ def max_pool(
   padding: Padding = "VALID",
   ceil_mode: bool = False,
 ) -> Float[Array, "n h2 w2 c"]:
-  """Maximum over windows; padding never wins.
+  """Maximum over windows; padding never wins, NaN does.
 
   Args:
     x: maps, channels last.
@@ -61,11 +76,13 @@ def max_pool(
 
   Raises:
     ImageTooSmall: the window does not fit.
+    ValueError: the padding is as large as the window.
   """
   window, strides = pair(window), pair(strides)
-  pads = explicit_padding(padding, x.shape[1:3], window, strides, ceil_mode)
+  pads = _pool_padding(padding, x.shape[1:3], window, strides, ceil_mode)
   outputs = positions(x.shape[1:3], window, strides, pads)
-  return _fold(lambda a, b: jnp.where(a >= b, a, b), _pad(x, pads, -jnp.inf), window, strides, outputs)
+  larger = lambda a, b: jnp.where((a >= b) | (a != a), a, b)  # the first of equal values; NaN goes through
+  return _fold(larger, _pad(x, pads, -jnp.inf), window, strides, outputs)
 
 
 def avg_pool(
@@ -89,9 +106,10 @@ def avg_pool(
 
   Raises:
     ImageTooSmall: the window does not fit.
+    ValueError: the padding is as large as the window.
   """
   window, strides, size = pair(window), pair(strides), x.shape[1:3]
-  pads = explicit_padding(padding, size, window, strides, ceil_mode)
+  pads = _pool_padding(padding, size, window, strides, ceil_mode)
   outputs = positions(size, window, strides, pads)
   asked = explicit_padding(padding, size, window, strides)
   counts = []

@@ -14,6 +14,7 @@ TYPES = {
   "invalid literal for int": "a whole number",
   "could not convert string to float": "a number",
   "Non-boolean": "true or false",
+  "as a ConfigDict": "a field of this section, as --config.section.field=value",
   "is not a dict": "a field of this section, as --config.section.field=value",
 }
 
@@ -32,6 +33,8 @@ def run(main: Callable[[], int | None]) -> None:
   def parse(argv: Sequence[str]) -> list[str]:
     try:
       rest = flags.FLAGS(list(argv))[1:]
+      if "config" in flags.FLAGS:
+        getattr(flags.FLAGS.config, "lock", None)  # a file that isn't there is told of when the config is touched
     except Exception as error:  # a config file is the user's own code: whatever it raises is for the user to mend
       fail(explain(error, argv))
     if rest:

@@ -42,13 +42,10 @@ def _pool_padding(
 ) -> Pads:
   """As `explicit_padding`; a window that sees nothing but padding has no maximum and no mean."""
   pads = explicit_padding(padding, size, window, strides, ceil_mode)
-  last = [
-    (out - 1) * s - low for out, s, (low, _) in zip(positions(size, window, strides, pads), strides, pads, strict=True)
-  ]
-  if any(low >= k for (low, _), k in zip(pads, window, strict=True)) or any(
-    x >= n for x, n in zip(last, size, strict=True)
-  ):
-    raise ValueError(f"padding={padding}: accepted is less than the window, {window[0]}×{window[1]}")
+  outputs = positions(size, window, strides, pads)
+  for n, k, s, out, (low, _) in zip(size, window, strides, outputs, pads, strict=True):
+    if low >= k or (out - 1) * s - low >= n:
+      raise ValueError(f"padding={padding}: accepted is less than the window, {window[0]}×{window[1]}")
   return pads
 
 

@@ -17,7 +17,6 @@ def get_config():
   config.data.name = "fashion_mnist"
   config.data.batch_size = 128
   config.data.flip = True
-  config.data.translate = 2
   config.optimizer.learning_rate = 0.1
   config.optimizer.nesterov = True
   config.optimizer.schedule = "cosine"

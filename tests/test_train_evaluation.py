@@ -71,7 +71,8 @@ class PoisonedPadding:
   def load_eval(self, arrays, split, indices):
     padding = (indices < 0)[:, None]
     images = jnp.where(padding, jnp.array([self.poison, 0.0]), 0.0)
-    return images, (indices < 0).astype(jnp.int32), (indices >= 0).astype(jnp.float32)
+    # The mask as data: XLA makes a selection of a product with one that it has seen being computed.
+    return images, (indices < 0).astype(jnp.int32), arrays["mask"][indices]
 
 
 class Identity:
@@ -84,6 +85,6 @@ def test_padding_does_not_poison_the_mean(poison):
   devices = jax.local_devices()[:2]
   step = steps.eval_step(Identity(), PoisonedPadding(poison), "test", devices)
   batches = [np.array([0, 1, 2, -1], np.int32), np.array([3, -1, -1, -1], np.int32)]
-  measured = evaluation.evaluate(step, {}, {}, batches, devices)
+  measured = evaluation.evaluate(step, {}, {"mask": np.array([1, 1, 1, 1, 0], np.float32)}, batches, devices)
   assert (measured["count"], measured["correct"]) == (4, 4)
   np.testing.assert_allclose(measured["loss"], np.log(2), rtol=1e-6)

@@ -1,4 +1,11 @@
-"""A small Inception net on CIFAR-10."""
+"""A small Inception net on CIFAR-10.
+
+python -m experiments.train --config=configs/inception_cifar10.py --config.data.dir=DIR --workdir=workdirs/inception
+
+532,378 parameters, 120,310,912 MACs an image. Only its start has been measured: 33.7 % on the first 1,000 test images
+after 60 steps (--config.train.steps=60), at 81 images/s on two cores of an AMD EPYC. All 100 epochs want an
+accelerator.
+"""
 
 from nin_jax import models
 from nin_jax.config import default

@@ -1,4 +1,15 @@
-"""Network in Network on CIFAR-10, as the authors defined and trained it (paper: 10.41 % error, 8.81 % augmented)."""
+"""Network in Network on CIFAR-10, as the authors defined and trained it.
+
+python -m experiments.train --config=configs/nin_cifar10.py --config.data.dir=DIR --workdir=workdirs/nin_cifar10
+
+966,986 parameters, 222,486,528 MACs an image. The paper's error is 10.41 % (8.81 % with --config.data.translate=4
+--config.data.flip=True or the like); the authors' Caffe model reached 89.6 %. NOTYET
+
+From the authors' cuda-convnet and Caffe files: gaussian initialisation, biases at twice the rate, the last cccp layer
+at a tenth of it, pool 2 max (--config.model.block2.pool=avg as their Caffe copy has it), global contrast
+normalisation and ZCA whitening, 120,000 steps, the rate divided by 10 after 100,000. The loss stays near ln 10 for
+the first few hundred steps; where it never leaves, all logits being zero, the run stops and says so.
+"""
 
 from nin_jax import models
 from nin_jax.config import default

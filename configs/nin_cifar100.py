@@ -1,4 +1,10 @@
-"""Network in Network on CIFAR-100, as the authors defined and trained it (paper: 35.68 % error)."""
+"""Network in Network on CIFAR-100, as the authors defined it.
+
+python -m experiments.train --config=configs/nin_cifar100.py --config.data.dir=DIR --workdir=workdirs/nin_cifar100
+
+984,356 parameters, 223,592,448 MACs an image. The paper's error is 35.68 %. Not trained here yet: no CIFAR-100 was at
+hand.
+"""
 
 from configs import nin_cifar10
 

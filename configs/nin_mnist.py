@@ -1,4 +1,10 @@
-"""Network in Network on MNIST, as the authors defined it (paper: 0.47 % error)."""
+"""Network in Network on MNIST, as the authors defined it.
+
+python -m experiments.train --config=configs/nin_mnist.py --config.data.dir=DIR --workdir=workdirs/nin_mnist
+
+349,674 parameters, 50,699,712 MACs an image. The paper's error is 0.47 %. Length and steps of the rate are ours. Not
+trained here yet: no MNIST was at hand (nin_fashion_mnist.py is nearly the same network, on a set that was).
+"""
 
 from configs import nin_cifar10
 from nin_jax.models.nin import block_config

@@ -1,4 +1,11 @@
-"""Network in Network on SVHN, as the authors defined it (paper: 2.35 % error)."""
+"""Network in Network on SVHN, as the authors defined it.
+
+python -m experiments.train --config=configs/nin_svhn.py --config.data.dir=DIR --workdir=workdirs/nin_svhn
+
+1,986,026 parameters, 274,235,392 MACs an image. The paper's error is 2.35 %, after local contrast normalisation,
+which is not built: images are standardised in its place. Length and steps of the rate are ours. Not trained here yet:
+no SVHN was at hand.
+"""
 
 from configs import nin_cifar10
 from nin_jax.models.nin import block_config

@@ -76,15 +76,6 @@ def explain(error: Exception, argv: Sequence[str]) -> str:
   return f"--config: the file can't be read: {type(error).__name__}: {text}"
 
 
-def overrides(holder) -> dict[str, object]:
+def overrides() -> dict[str, object]:
   """What the command line changed in the config file: {"section.field": value}."""
-  config = holder.value
-  names = [word[len("--config.") :].split("=")[0] for word in sys.argv if word.startswith("--config.")]
-
-  def value(name: str) -> object:
-    found = config
-    for part in name.split("."):
-      found = found[part]
-    return found
-
-  return {name: value(name) for name in names}
+  return dict(config_flags.get_override_values(flags.FLAGS["config"]))

@@ -19,7 +19,7 @@ def main() -> int:
   from nin_jax import train  # here, so that a mistake in a flag is told at once
 
   try:
-    result = train.train_and_evaluate(CONFIG.value, WORKDIR.value, PROFILE.value, command.overrides(CONFIG))
+    result = train.train_and_evaluate(CONFIG.value, WORKDIR.value, PROFILE.value, command.overrides())
   except train.Interrupted as interrupted:
     again = shlex.join([sys.executable, "-m", "experiments.train", *sys.argv[1:]])
     print(f"{interrupted}; the state is saved. Go on with:\n{again}", file=sys.stderr)

@@ -48,10 +48,11 @@ def build(
   check_width("model.num_classes", model.num_classes)
   _check_fields(model)
   network = MODELS[model.name].from_config(model, PRECISIONS[precision], axis_name)
-  trunk = network.clone(head=False)
   try:
-    (maps, _), _ = jax.eval_shape(trunk.init_with_output, jax.random.key(0), _image(image_shape))
-    network = network.clone(head_window=maps.shape[1:3]) if fully_convolutional else network
+    if fully_convolutional:
+      trunk = network.clone(head=False)
+      (maps, _), _ = jax.eval_shape(trunk.init_with_output, jax.random.key(0), _image(image_shape))
+      network = network.clone(head_window=maps.shape[1:3])
     variable_shapes(network, image_shape)
   except ImageTooSmall as error:
     height, width, _ = image_shape

@@ -43,11 +43,12 @@ def train_and_evaluate(
     TrainingStopped: the loss is not finite, or the network is dead.
     Interrupted: SIGTERM or SIGINT; the state is saved.
   """
-  setup, directory = set_up(config), Path(directory)
-  workdir.claim(directory, config)
+  directory = Path(directory)
   if ended := workdir.result(directory):
+    workdir.compare(directory, config)
     return ended
-
+  setup = set_up(config)
+  workdir.claim(directory, config)
   batch_size, total_steps = config.data.batch_size, setup.total_steps
   inference = budget.inference_cost(setup.network, setup.image_shape).total
   unmapped = models.build(config.model, setup.image_shape, config.precision)

@@ -37,8 +37,8 @@ def schedule(config_optimizer: ConfigDict, total_steps: int, steps_per_epoch: fl
     A function from a step (an int, or an int array of any shape) to the rate (float32), to be used in or outside `jit`.
 
   Raises:
-    ConfigError: for an unknown name, a number out of bounds, or boundaries that do not increase. A warm-up may be longer
-      than the training, which then ends on it: so that any config can be tried for a few steps.
+    ConfigError: for an unknown name, a number out of bounds, or boundaries that do not increase. A warm-up may be
+      longer than the training, which then ends on it: so that any config can be tried for a few steps.
   """
   c = config_optimizer
   _check(c)

@@ -25,7 +25,7 @@ def get_config():
   config.optimizer.momentum = 0.9
   config.optimizer.weight_decay = 1e-4
   config.optimizer.bias_learning_rate_factor = 2.0
-  config.optimizer.learning_rate_factors = (("block3/cccp2/.*", 0.1),)
+  config.optimizer.learning_rate_factors = (("block3/cccp2/kernel", 0.1), ("block3/cccp2/bias", 0.05))
   config.optimizer.schedule = "staircase"
   config.optimizer.boundaries = (256.0,)  # 100,000 steps
   config.train.epochs = 307.2  # 120,000 steps

@@ -1,6 +1,8 @@
 """What every command does with its flags and with the user's mistakes."""
 
+import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -46,6 +48,10 @@ def run(main: Callable[[], int | None]) -> None:
       return main()
     except ConfigError as error:
       fail(error)
+    except KeyboardInterrupt:  # before training began, or in a command that keeps nothing: there is nothing to save
+      print("interrupted", file=sys.stderr, flush=True)
+      sys.stdout.flush()
+      os._exit(128 + signal.SIGINT)  # at once: an ordinary exit waits for XLA's threads, and may fault
 
   logging.set_verbosity(logging.WARNING)  # Orbax tells each step of each save
   app.run(guarded, flags_parser=parse)
@@ -68,6 +74,8 @@ def explain(error: Exception, argv: Sequence[str]) -> str:
     given = next((word for word in argv if re.match(rf"--config\.(\w+\.)*{name}\b", word)), None)
     if given:
       return f"{given}: there is no field {name}" + (f"; did you mean {hint[1]}?" if hint else "")
+  if isinstance(error, flags.UnrecognizedFlagError) and "'config." in text and "config" in flags.FLAGS:
+    return f"--config: accepted is a config file, which --{error.flagname} changes"
   if isinstance(error, (flags.Error, ConfigError)):
     return text
   if isinstance(error, OSError):

@@ -5,6 +5,7 @@ python -m experiments.train --config=configs/inception_digits.py --workdir=workd
 
 import shlex
 import sys
+from pathlib import Path
 
 from absl import flags
 
@@ -18,6 +19,8 @@ PROFILE = flags.DEFINE_integer("profile", 0, "Write a trace of so many steps to 
 def main() -> int:
   from nin_jax import train  # here, so that a mistake in a flag is told at once
 
+  if (Path(WORKDIR.value).expanduser() / "result.json").exists():
+    print(f"{WORKDIR.value}: this run has ended; to train again, give another --workdir", file=sys.stderr)
   try:
     result = train.train_and_evaluate(CONFIG.value, WORKDIR.value, PROFILE.value, command.overrides())
   except train.Interrupted as interrupted:

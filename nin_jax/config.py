@@ -4,6 +4,8 @@ A config is an `ml_collections.ConfigDict` with the sections of `default()`. A f
 sets `config.model` from `nin_jax.models.defaults(NAME)` and changes what its experiment needs.
 """
 
+import difflib
+
 from ml_collections import ConfigDict
 
 from nin_jax.errors import ConfigError
@@ -81,8 +83,10 @@ def validate(config: ConfigDict, device_count: int) -> None:
   """Checks what can be checked without looking at the data or building the network.
 
   Raises:
-    ConfigError: a value that can't be; the model, the data set and the optimizer check their own sections.
+    ConfigError: an unknown or missing field, or a value that can't be; the model, the data set and the optimizer check
+      the values of their own sections.
   """
+  _check_fields(config, default())
   least = {
     "seed": 0,
     "data.batch_size": 1,
@@ -116,3 +120,20 @@ def validate(config: ConfigDict, device_count: int) -> None:
     if config.train.accumulate_steps > 1:
       of += f" × train.accumulate_steps={config.train.accumulate_steps}"
     raise ConfigError("data.batch_size", config.data.batch_size, f"a multiple of {parts} ({of})")
+
+
+def _check_fields(config: ConfigDict, known: ConfigDict, prefix: str = "") -> None:
+  """A config file may set what it likes: each field but the model's must be one of `default()`, and none be missing."""
+  for name in sorted(set(config) ^ set(known)):
+    if name in config:
+      close = difflib.get_close_matches(name, list(known), n=1)
+      hint = f"; did you mean {close[0]}?" if close else ""
+      raise ConfigError(f"{prefix}{name}", config[name], f"one of the fields {', '.join(sorted(known))}{hint}")
+    raise ConfigError(f"{prefix}{name}", None, "a field that is there: begin with nin_jax.config.default()")
+  for name in known:
+    if isinstance(known[name], ConfigDict) and name != "model":
+      if not isinstance(config[name], ConfigDict):
+        raise ConfigError(
+          f"{prefix}{name}", config[name], f"a section with the fields {', '.join(sorted(known[name]))}"
+        )
+      _check_fields(config[name], known[name], f"{prefix}{name}.")

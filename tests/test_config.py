@@ -100,3 +100,22 @@ def test_the_batch_is_a_multiple_of_its_parts(size, parts, devices, accepted):
     validate(config, devices)
   assert str(error.value) == f"data.batch_size={size}: accepted is {accepted}"
   validate(changed(**{"data.batch_size": 2 * size, "train.accumulate_steps": parts}), devices)
+
+
+@pytest.mark.parametrize(
+  ("section", "name", "hint"),
+  [("train", "epoch", "epochs"), ("optimizer", "weightdecay", "weight_decay"), ("", "sed", "seed")],
+)
+def test_a_file_s_misspelt_field_is_refused(section, name, hint):
+  config = default()
+  (config[section] if section else config)[name] = 1.0
+  with pytest.raises(ConfigError, match=f"did you mean {hint}") as caught:
+    validate(config, 1)
+  assert caught.value.field == f"{section}.{name}".strip(".")
+
+
+def test_a_missing_section_is_named():
+  config = default()
+  del config["log"]
+  with pytest.raises(ConfigError, match="log"):
+    validate(config, 1)

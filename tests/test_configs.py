@@ -244,6 +244,6 @@ def test_one_step_of_every_config_on_digits(name, one_device):
   assert np.isfinite(metrics["loss"])
   assert metrics["spread"] > 0  # not dead
   assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
-  measured = run.evaluate(state, "test")
+  measured = run.evaluate(run.evaluated(state), "test")
   assert measured["count"] == 16
   assert np.isfinite(measured["loss"])

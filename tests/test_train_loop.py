@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from nin_jax import data, models
+from nin_jax import data, models, ops
 from nin_jax.config import default
 from nin_jax.models.inception import width_config
 from nin_jax.models.nin import block_config
@@ -229,21 +229,32 @@ def test_what_lies_in_the_workdir(unbroken):
 
 
 def test_the_average_is_what_is_evaluated(unbroken, like):
+  """With batch statistics of its own: those of the latest parameters do not fit it."""
   directory, result = unbroken
-  state = final_state(directory, like)
+  state = jax.tree.map(np.asarray, final_state(directory, like))
   config = tiny()
   network = models.build(config.model, (8, 8, 1))
   pipeline = data.open(config.data, config.seed)
-  labels = pipeline.arrays["test"]["labels"]
-  images, _, _ = pipeline.load_eval(jax.tree.map(np.asarray, pipeline.arrays), "test", np.arange(360))
+  arrays, labels = jax.tree.map(np.asarray, pipeline.arrays), pipeline.arrays["test"]["labels"]
+  images, _, _ = pipeline.load_eval(arrays, "test", np.arange(360))
 
-  def loss(params):
-    variables = jax.tree.map(np.asarray, {"params": params, "batch_stats": state.batch_stats})
-    logits = np.asarray(network.apply(variables, images)[0], np.float64)
+  def loss(params, batch_stats):
+    logits = np.asarray(network.apply({"params": params, "batch_stats": batch_stats}, images)[0], np.float64)
     return (np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(360), labels]).mean()
 
-  assert loss(state.average) == pytest.approx(result["test_loss"], rel=1e-5)
-  assert abs(loss(state.params) - result["test_loss"]) > 1e-3
+  evaluated = setup.set_up(config).evaluated(state)
+  own = jax.tree.map(np.asarray, evaluated["batch_stats"])
+  assert loss(state.average, own) == pytest.approx(result["test_loss"], rel=1e-4)
+  assert abs(loss(state.average, state.batch_stats) - result["test_loss"]) > 1e-3
+  assert abs(loss(state.params, state.batch_stats) - result["test_loss"]) > 1e-3
+  # The first layer's statistics are those of its convolution's output over the sampled images, shifted as in training.
+  kernel = state.average["stem"]["mlpconv"]["conv"]["kernel"]
+  first = own["stem"]["mlpconv"]["conv"]["norm"]
+  chosen = np.concatenate([pipeline.sample_batch(number) for number in range(32)])
+  sampled, _ = pipeline.load_train(arrays, chosen, np.arange(len(chosen)), jax.random.key(0))
+  outputs = np.asarray(ops.conv(sampled, kernel))
+  np.testing.assert_allclose(first["mean"], outputs.mean(axis=(0, 1, 2)), atol=0.05)
+  np.testing.assert_allclose(first["var"], outputs.var(axis=(0, 1, 2)), rtol=0.15)
 
 
 def test_a_run_that_is_stopped_goes_on_bit_for_bit(unbroken, like, monkeypatch, tmp_path):
@@ -311,6 +322,12 @@ def test_a_checkpoint_is_evaluated_on_devices_that_do_not_divide_its_batch(unbro
   assert (measured["step"], measured["split"], measured["count"]) == (STEPS, "test", 360)
   assert measured["accuracy"] == measured["correct"] / 360 == result["test_accuracy"]
   assert measured["loss"] == pytest.approx(result["test_loss"], rel=1e-6)
+
+
+@pytest.mark.parametrize("images", [1, 33, 64, 100, 360])
+def test_the_first_training_images_are_counted_exactly(images):
+  run = setup.set_up(tiny())
+  assert run.evaluate(run.evaluated(run.first_state()), "train", images)["count"] == images
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):

@@ -22,7 +22,7 @@ def clock():
 
 def ended(meter, clock, step, seconds, loss=1.0, accuracy=0.5, spread=1.0):
   clock.now += seconds
-  meter.add(step, loss, accuracy, spread)
+  meter.add(step, loss, accuracy, spread, objective=loss)
 
 
 def test_means_since_the_last_log_line(clock):

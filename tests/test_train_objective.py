@@ -56,7 +56,8 @@ def test_the_loss_adds_the_auxiliary_heads():
   )
   main, first, second = (in_numpy(2 * images[:, head], LABELS, 0.1).mean() for head in (2, 0, 1))
   np.testing.assert_allclose(loss, main + 0.3 * (first + second), rtol=1e-5)
-  assert metrics["loss"] == loss
+  assert metrics["objective"] == loss
+  np.testing.assert_allclose(metrics["loss"], in_numpy(2 * images[:, 2], LABELS, 0.0).mean(), rtol=1e-5)
   assert batch_stats == {"seen": 1 + 15}
   np.testing.assert_allclose(metrics["accuracy"], np.mean(images[:, 2].argmax(axis=1) == LABELS))
   np.testing.assert_allclose(metrics["spread"], np.max(2 * np.ptp(images[:, 2], axis=1)), rtol=1e-6)

@@ -108,3 +108,16 @@ def test_the_result_of_a_run_that_has_ended(tmp_path):
   assert workdir.result(tmp_path) is None
   (tmp_path / "result.json").write_text('{"steps": 3}')
   assert workdir.result(tmp_path) == {"steps": 3}
+
+
+def test_a_bucket_is_no_directory_and_home_is_expanded(monkeypatch, tmp_path):
+  with pytest.raises(ConfigError, match="--workdir='gs://bucket/run'"):
+    workdir.locate("gs://bucket/run")
+  monkeypatch.setenv("HOME", str(tmp_path))
+  assert workdir.locate("~/run") == tmp_path / "run"
+
+
+def test_a_result_cut_short_is_named(tmp_path):
+  (tmp_path / "result.json").write_text('{"steps": ')
+  with pytest.raises(ConfigError, match=r"result\.json is whole"):
+    workdir.result(tmp_path)

@@ -39,6 +39,10 @@ class Resident:
     """Returns the int32 [batch_size] indices of the training images of a step, from 0: see `order.batch`."""
     return order.batch(self._seed, step, self._batch_size, self.num_train)
 
+  def sample_batch(self, number: int) -> np.ndarray:
+    """Returns int32 [batch_size] indices of training images in an order apart from training's, for batch statistics."""
+    return order.batch(self._seed + 2**63, number, self._batch_size, self.num_train)
+
   def load_train(
     self, arrays, indices: Int[Array, " b"], positions: Int[Array, " b"], key: Array
   ) -> tuple[Float[Array, "b h w c"], Int[Array, " b"]]:
@@ -58,9 +62,16 @@ class Resident:
     images = normalize.normalize(self._normalize, split["images"][indices], arrays["statistics"])
     return augment.augment(images, key, positions, **self._augment), split["labels"][indices]
 
-  def eval_batches(self, split: str, batch_size: int) -> Iterator[np.ndarray]:
-    """Yields the indices of a split ("train" or "test") in order, int32 [batch_size], the last filled up with −1."""
-    return order.padded_batches(batch_size, len(self.arrays[split]["labels"]))
+  def eval_batches(self, split: str, batch_size: int, images: int = 0) -> Iterator[np.ndarray]:
+    """Yields the indices of a split ("train" or "test") in order, int32 [batch_size], the last filled up with −1.
+
+    Args:
+      split: which.
+      batch_size: of each array.
+      images: only the first so many; 0: all.
+    """
+    size = len(self.arrays[split]["labels"])
+    return order.padded_batches(batch_size, min(images or size, size))
 
   def load_eval(
     self, arrays, split: str, indices: Int[Array, " b"]

@@ -40,15 +40,20 @@ class _Convolution(nn.Module):
 
 
 class Pointwise(_Convolution):
-  """1×1 convolution, `ops.pointwise`; its kernel is a matrix [channels / groups, features]."""
+  """1×1 convolution, `ops.pointwise`; its kernel is a matrix [channels / groups, features].
+
+  Attributes:
+    result_dtype: type of the result where it is not that of compute: a classifier's logits stay float32.
+  """
 
   strides: int | Sequence[int] = 1
   groups: int = 1
+  result_dtype: DTypeLike | None = None
 
   @nn.compact
   def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 d"]:
     def operation(x, kernel, bias):
-      return ops.pointwise(x, kernel, bias, self.strides, self.groups)
+      return ops.pointwise(x, kernel, bias, self.strides, self.groups, self.result_dtype)
 
     return self._convolve(operation, x, (x.shape[-1] // self.groups, self.features))
 

@@ -21,7 +21,7 @@ class Dropout(nn.Module):
   deterministic: bool
 
   @nn.compact
-  def __call__(self, x: Float[Array, "n *shape"], example_ids: Int[Array, " n"]) -> Float[Array, "n *shape"]:
+  def __call__(self, x: Float[Array, " n *shape"], example_ids: Int[Array, " n"]) -> Float[Array, " n *shape"]:
     if self.deterministic or self.rate == 0.0:
       return x
     keys = jax.vmap(jax.random.fold_in, (None, 0))(self.make_rng("dropout"), example_ids)

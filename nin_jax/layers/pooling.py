@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
@@ -35,7 +36,7 @@ class AvgPool(nn.Module):
 
 
 class HeadPool(nn.Module):
-  """The average before a classifier: over the whole map, or sliding over a larger one.
+  """The average before a classifier, in float32: over the whole map, or sliding over a larger one.
 
   Attributes:
     window: None for global average pooling; (height, width) of the map that the network was trained with for the fully
@@ -45,6 +46,7 @@ class HeadPool(nn.Module):
   window: tuple[int, int] | None = None
 
   def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
+    x = x.astype(jnp.float32)
     if self.window is None:
       return ops.global_avg_pool(x)[:, None, None, :]
     return ops.avg_pool(x, self.window)

@@ -70,7 +70,7 @@ class InceptionNet(nn.Module):
     if example_ids is None:
       example_ids = jnp.arange(x.shape[0])
     conv, pointwise = self.options.layer(Conv, train), self.options.layer(Pointwise, train)
-    classifier = self.options.classifier(Pointwise)
+    classifier = self.options.classifier()
     x = self.stem(x.astype(self.options.dtype), conv, pointwise)
     auxiliary = []
     stages = [stage(name) for name, _ in self.modules]
@@ -89,12 +89,12 @@ class InceptionNet(nn.Module):
           name=name.replace("inception", "auxiliary"),
           **self.auxiliary_options,
         )
-        auxiliary.append(head(x, example_ids).astype(jnp.float32))
+        auxiliary.append(head(x, example_ids))
     if not self.head:
       return x, ()
     x = HeadPool(self.head_window, name="gap")(x)
     x = Dropout(self.dropout, not train, name="dropout")(x, example_ids)
-    x = classifier(self.num_classes, name="classifier")(x).astype(jnp.float32)
+    x = classifier(self.num_classes, name="classifier")(x)
     return x if self.head_window else x[:, 0, 0, :], tuple(auxiliary)
 
 

@@ -23,7 +23,7 @@ class NINBlock:
     pool: "max", "avg", "pointwise" (a strided 1×1) or "none"; pools in ceil mode.
     pool_window, pool_strides: of the pool.
     dropout: rate after the pool.
-    init_std: one standard deviation for each layer, in place of `model.init_std`; (): none.
+    init_std: one standard deviation for each layer, in place of `model.init_std`, where `model.init` is gaussian.
   """
 
   features: tuple[int, ...]
@@ -73,7 +73,8 @@ class NIN(nn.Module):
     x = x.astype(self.options.dtype)
     for number, block in enumerate(self.blocks, 1):
       last = number == len(self.blocks)
-      inits = [kernel_initializer("gaussian", std) for std in block.init_std]
+      gaussian = self.options.init == "gaussian"
+      inits = [kernel_initializer("gaussian", std) for std in block.init_std] if gaussian else None
       pointwise = self.options.layer(Pointwise, train)
       x = MLPConv(
         (*block.features, self.num_classes) if last else block.features,
@@ -92,7 +93,7 @@ class NIN(nn.Module):
         x = Dropout(block.dropout, not train, name=f"dropout{number}")(x, example_ids)
     if not self.head:
       return x, ()
-    x = HeadPool(self.head_window, name="gap")(x).astype(jnp.float32)
+    x = HeadPool(self.head_window, name="gap")(x)
     return x if self.head_window else x[:, 0, 0, :], ()
 
 

@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 from ml_collections import ConfigDict
 
 from nin_jax.errors import ConfigError
-from nin_jax.layers import batch_norm, kernel_initializer
+from nin_jax.layers import Pointwise, batch_norm, kernel_initializer
 from nin_jax.layers.initializers import INITIALIZERS
 
 
@@ -67,10 +67,10 @@ class LayerOptions:
       dtype=self.dtype,
     )
 
-  def classifier(self, kind: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
-    """`kind` as a classifier: linear, with a bias that begins at 0."""
+  def classifier(self) -> Callable[..., nn.Module]:
+    """The 1×1 that gives the logits: linear, with a bias that begins at 0, and a float32 result."""
     init = kernel_initializer(self.init, self.init_std)
-    return partial(kind, norm=None, activation=None, kernel_init=init, dtype=self.dtype)
+    return partial(Pointwise, norm=None, activation=None, kernel_init=init, dtype=self.dtype, result_dtype=jnp.float32)
 
 
 def choose(field: str, value: object, accepted: tuple) -> None:

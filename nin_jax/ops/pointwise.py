@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from nin_jax.ops.padding import pair
@@ -14,6 +15,7 @@ def pointwise(
   bias: Float[Array, " d"] | None = None,
   strides: int | Sequence[int] = 1,
   groups: int = 1,
+  dtype: DTypeLike | None = None,
 ) -> Float[Array, "*batch h2 w2 d"]:
   """1×1 convolution as an einsum on flattened positions: y[p, d] = sum_c x[p, c] kernel[c, d] + bias[d].
 
@@ -24,12 +26,13 @@ def pointwise(
     x: maps, channels last; its type is the type of compute.
     kernel: one column for each output channel; with groups, column j reads only the channels of its own group, as
       `lax.conv_general_dilated` orders them (the output channels lie group by group).
-    bias: added before rounding to the type of x.
+    bias: added before rounding to the result's type.
     strides: keep each s-th row and column; nothing is computed for the others.
     groups: number of groups g; kernel has c / g rows.
+    dtype: of the result; None: that of x.
 
   Returns:
-    Maps of ceil(h / s) × ceil(w / s), in the type of x; products are accumulated in float32.
+    Maps of ceil(h / s) × ceil(w / s); products are accumulated in float32.
 
   Raises:
     ValueError: the channels of x are not groups × the kernel's rows, or d is not a multiple of groups.
@@ -50,4 +53,4 @@ def pointwise(
   y = y.reshape(*x.shape[:-1], features)
   if bias is not None:
     y = y + bias
-  return y.astype(x.dtype)
+  return y.astype(dtype or x.dtype)

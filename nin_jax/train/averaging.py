@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from nin_jax.errors import ConfigError
 
 NAMES = ("none", "ema", "polyak")
+STATISTICS_BATCHES = 32  # over which the batch statistics of an average are taken
 
 
 def init(config_train: ConfigDict, params: optax.Params) -> optax.Params | None:

@@ -1,5 +1,6 @@
 """Checkpoints: the only file that knows Orbax."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -49,14 +50,14 @@ class Checkpoints:
     return sorted(self._manager.all_steps())
 
   def save(self, state: TrainState, progress: dict, accuracy: float | None) -> None:
-    """Begins to write a checkpoint; the state may be donated as soon as this returns.
+    """Begins to write a checkpoint; the state may be donated, and progress changed, as soon as this returns.
 
     Args:
       state: replicated.
       progress: a JSON object.
       accuracy: on the test split at this step; None where it was not evaluated.
     """
-    items = ocp.args.Composite(state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(progress))
+    items = ocp.args.Composite(state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(copy.deepcopy(progress)))
     metrics = None if accuracy is None else {"accuracy": accuracy}
     self._manager.save(int(state.step), args=items, metrics=metrics, force=True)
 

@@ -13,7 +13,7 @@ from nin_jax.train import budget, steps, workdir
 from nin_jax.train.checkpoint import Checkpoints
 from nin_jax.train.display import Display
 from nin_jax.train.journal import Journal, write_json
-from nin_jax.train.meter import Meter
+from nin_jax.train.meter import Meter, TrainingStopped
 from nin_jax.train.profile import Profile
 from nin_jax.train.setup import set_up
 from nin_jax.train.signals import Interrupted, StopRequest
@@ -43,7 +43,7 @@ def train_and_evaluate(
     TrainingStopped: the loss is not finite, or the network is dead.
     Interrupted: SIGTERM or SIGINT; the state is saved.
   """
-  directory = Path(directory)
+  directory = workdir.locate(directory)
   if ended := workdir.result(directory):
     workdir.compare(directory, config)
     return ended
@@ -76,8 +76,13 @@ def train_and_evaluate(
 
       def read(step: int, metrics: dict) -> None:
         """Takes in the metrics of a step that has ended, and logs."""
-        meter.add(step, **{name: value.item() for name, value in metrics.items()})
+        numbers = {name: value.item() for name, value in metrics.items()}
         display.advance(step)
+        try:
+          meter.add(step, **numbers)
+        except TrainingStopped:
+          write("train", step, loss=numbers["loss"], accuracy=numbers["accuracy"])
+          raise
         if setup.due(step, config.log.every_steps):
           means = meter.means()
           if seconds := means["step_seconds"]:
@@ -87,7 +92,7 @@ def train_and_evaluate(
 
       def evaluate(step: int) -> dict:
         display.doing("evaluating")
-        test = setup.evaluate(state, "test")
+        test = setup.evaluate(setup.evaluated(state), "test")
         write("test", step, loss=test["loss"], accuracy=test["accuracy"])
         best = progress["best"]
         if best is None or test["accuracy"] >= best["accuracy"]:  # of equals the last, as Orbax keeps it
@@ -117,7 +122,7 @@ def train_and_evaluate(
             raise Interrupted(stop.signal, step)
           meter.resume()
       display.doing("evaluating the training images")
-      train = setup.evaluate(state, "train", config.eval.train_images)
+      train = setup.evaluate(setup.evaluated(state), "train", config.eval.train_images)
     checkpoints.wait()
 
   outcome = {
@@ -169,10 +174,10 @@ def evaluate_checkpoint(
   Raises:
     ConfigError: the user's mistake.
   """
-  directory = Path(directory)
+  directory = workdir.locate(directory)
   workdir.compare(directory, config)
   setup = set_up(config, training=False)
   with Checkpoints(directory, config.checkpoint.keep, read_only=True) as checkpoints:
     state, _ = checkpoints.restore(setup.first_state(), step)
-  measured = setup.evaluate(state, split)
+  measured = setup.evaluate(setup.evaluated(state), split)
   return {"workdir": str(directory), "step": int(state.step), "split": split, **measured}

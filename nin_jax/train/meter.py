@@ -36,11 +36,11 @@ class Meter:
     self._ticked: float | None = None
     self._logged = (self.state["seconds"], self.state["measured_steps"])
 
-  def add(self, step: int, loss: float, accuracy: float, spread: float) -> None:
+  def add(self, step: int, loss: float, accuracy: float, spread: float, objective: float) -> None:
     """Takes in the metrics of a step (see `objective`), which has just ended.
 
     Raises:
-      TrainingStopped: the loss is not finite, or the logits of each image have been equal for `dead_steps` steps.
+      TrainingStopped: the objective is not finite, or the logits of each image have been equal for `dead_steps` steps.
     """
     state, now = self.state, self._clock()
     if self._ticked is not None:
@@ -48,9 +48,9 @@ class Meter:
       state["measured_steps"] += 1
     self._ticked = now
     state["wall_seconds"] = now - self._began
-    if not math.isfinite(loss):
+    if not math.isfinite(objective):
       raise TrainingStopped(
-        f"the loss is {loss} at step {step} (it was finite up to step {step - 1}): the parameters after step "
+        f"the loss is {objective} at step {step} (it was finite up to step {step - 1}): the parameters after step "
         f"{step - 1} overflow. Lower optimizer.learning_rate, add optimizer.warmup or set optimizer.clip_norm."
       )
     state["steps"] += 1
@@ -61,7 +61,7 @@ class Meter:
       raise TrainingStopped(
         f"the network is dead: in steps {step - state['dead'] + 1} to {step} the logits of each image were all equal, "
         f"and the loss is {loss:.6f}. A ReLU before the average has died: set model.last_relu=False or "
-        "model.norm='batch', lower optimizer.learning_rate, or use another seed."
+        "model.norm='batch', lower optimizer.learning_rate, or use another seed; train.dead_steps=0 goes on regardless."
       )
 
   def pause(self) -> None:

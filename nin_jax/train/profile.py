@@ -1,5 +1,6 @@
 """A trace of some steps, for TensorBoard's profiler or Perfetto."""
 
+import sys
 from pathlib import Path
 
 import jax
@@ -38,3 +39,5 @@ class Profile:
 
   def __exit__(self, *_: object) -> None:
     self._stop()
+    if self._end > self._first and not self._directory.exists():
+      print(f"no trace: the run ended before step {self._first}, the first to be traced", file=sys.stderr)

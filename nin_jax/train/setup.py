@@ -2,11 +2,12 @@
 
 import dataclasses
 import functools
-import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from flax import linen as nn
 from ml_collections import ConfigDict
@@ -60,11 +61,40 @@ class Setup:
   def _eval_steps(self) -> dict[str, Callable]:
     return {split: steps.eval_step(self.network, self.pipeline, split, self.devices) for split in ("train", "test")}
 
-  def evaluate(self, state: steps.TrainState, split: str, images: int = 0) -> dict[str, float | int]:
-    """See `evaluation.evaluate`; of the first `images` of a split ("train" or "test"), about, or of all at 0."""
+  @functools.cached_property
+  def _statistics(self) -> tuple[Callable, list[jax.Device], Any]:
+    """The step that takes batch statistics, its devices, and the data set's arrays on them.
+
+    Where the devices don't divide the batch, as in an evaluation elsewhere, one works alone: the result is the same.
+    """
+    alone = self.config.data.batch_size % len(self.devices) > 0
+    devices = self.devices[:1] if alone else self.devices
+    arrays = steps.replicate(self.pipeline.arrays, devices) if alone else self.arrays
+    return steps.statistics_step(self.network, self.pipeline, self.config.seed, devices), devices, arrays
+
+  def evaluated(self, state: steps.TrainState) -> dict:
+    """The variables to evaluate: the latest, or the averaged parameters with batch statistics of their own.
+
+    The running statistics belong to the latest parameters. Those of an average are taken anew, over up to
+    `averaging.STATISTICS_BATCHES` training batches (Izmailov et al. 2018, section 3.2).
+    """
+    if state.average is None or not state.batch_stats:
+      return {"params": averaging.evaluated(state.average, state.params), "batch_stats": state.batch_stats}
+    step, devices, arrays = self._statistics
+    average, latest = steps.replicate((state.average, state.batch_stats), devices)
+    count = min(averaging.STATISTICS_BATCHES, math.ceil(self.pipeline.steps_per_epoch))
+    total = None
+    for number in range(count):
+      stats = step(average, latest, arrays, steps.shard(self.pipeline.sample_batch(number), devices), number)
+      total = stats if total is None else jax.tree.map(jnp.add, total, stats)
+    batch_stats = steps.replicate(jax.tree.map(lambda x: x / count, total), self.devices)
+    return {"params": state.average, "batch_stats": batch_stats}
+
+  def evaluate(self, variables: dict, split: str, images: int = 0) -> dict[str, float | int]:
+    """See `evaluation.evaluate`; of the first `images` of a split ("train" or "test"), or of all at 0."""
     size = evaluation.batch_size(self.config.eval.batch_size or self.config.data.batch_size, self.devices)
-    batches = itertools.islice(self.pipeline.eval_batches(split, size), -(-images // size) or None)
-    return evaluation.evaluate(self._eval_steps[split], state.evaluated, self.arrays, batches, self.devices)
+    batches = self.pipeline.eval_batches(split, size, images)
+    return evaluation.evaluate(self._eval_steps[split], variables, self.arrays, batches, self.devices)
 
 
 def set_up(config: ConfigDict, training: bool = True) -> Setup:
@@ -82,11 +112,12 @@ def set_up(config: ConfigDict, training: bool = True) -> Setup:
   averaging.check(config.train)
   spec = data.spec(config.data)
   if config.model.num_classes != spec.num_classes:
-    raise ConfigError("model.num_classes", config.model.num_classes, f"{spec.num_classes}, as {spec.name} has classes")
+    raise ConfigError("model.num_classes", config.model.num_classes, f"{spec.num_classes}, the classes of {spec.name}")
   axis = steps.AXIS if config.train.sync_batch_norm else None
   network = models.build(config.model, spec.image_shape, config.precision, axis)
+  params = models.variable_shapes(network, spec.image_shape)["params"]
+  optimizer(config.optimizer, params, 1, 1.0)  # tells of mistakes before the data is read
   pipeline = data.open(config.data, config.seed)
   total_steps = config.train.steps or max(1, round(config.train.epochs * pipeline.steps_per_epoch))
-  params = models.variable_shapes(network, spec.image_shape)["params"]
   update, rate = optimizer(config.optimizer, params, total_steps, pipeline.steps_per_epoch)
   return Setup(config, devices, spec.image_shape, network, pipeline, total_steps, update, rate)

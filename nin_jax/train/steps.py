@@ -4,6 +4,7 @@ The state is replicated and donated, a batch is split over the devices in order 
 [d · n / D, (d + 1) · n / D)), and all that a step returns is reduced over the devices.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -42,11 +43,6 @@ class TrainState:
   batch_stats: Any
   opt_state: Any
   average: Any
-
-  @property
-  def evaluated(self) -> dict:
-    """The variables to evaluate: the averaged parameters where there are some, with the latest batch statistics."""
-    return {"params": averaging.evaluated(self.average, self.params), "batch_stats": self.batch_stats}
 
 
 def replicate(tree: Any, devices: Devices) -> Any:
@@ -138,6 +134,31 @@ def train_step(
   return jax.pmap(
     step, AXIS, in_axes=(None, None, 0), out_axes=(None, None), donate_argnums=(0,), devices=list(devices)
   )
+
+
+def statistics_step(
+  network: nn.Module, pipeline: Pipeline, seed: int, devices: Devices
+) -> Callable[[Any, Any, Any, np.ndarray, int], Any]:
+  """Makes step(params, batch_stats, arrays, batch, number) → the batch statistics of that batch alone.
+
+  Args:
+    network: as in training.
+    pipeline: whose `load_train` gives the images, traced inside the step.
+    seed: of augmentation and dropout, with the batch's number.
+    devices: to run on; their statistics are averaged.
+  """
+  network = network.clone(options=dataclasses.replace(network.options, batch_norm_momentum=0.0))
+
+  def step(params: Any, batch_stats: Any, arrays: Any, batch: Any, number: Int[Array, ""]) -> Any:
+    n = jax.tree.leaves(batch)[0].shape[0]
+    positions = lax.axis_index(AXIS) * n + jnp.arange(n)
+    data_key, dropout_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), number))
+    images, _ = pipeline.load_train(arrays, batch, positions, data_key)
+    variables, rngs = {"params": params, "batch_stats": batch_stats}, {"dropout": dropout_key}
+    _, updates = network.apply(variables, images, True, positions, rngs=rngs, mutable=["batch_stats"])
+    return lax.pmean(updates["batch_stats"], AXIS)
+
+  return jax.pmap(step, AXIS, in_axes=(None, None, None, 0, None), out_axes=None, devices=list(devices))
 
 
 def _accumulate(gradient: Callable, batch_stats: Any, in_parts: Any) -> tuple[Any, tuple[Any, dict[str, Array]]]:

@@ -10,7 +10,18 @@ from nin_jax.errors import ConfigError
 from nin_jax.train.journal import write_json
 
 # What may be changed when a run goes on: nothing of it decides which parameters come out.
-FREE = ("log", "checkpoint", "eval", "data.dir", "data.cache_dir")
+FREE = ("log", "checkpoint", "eval", "data.dir", "data.cache_dir", "train.dead_steps")
+
+
+def locate(directory: str | Path) -> Path:
+  """The directory as typed, ~ expanded.
+
+  Raises:
+    ConfigError: it is not of this file system.
+  """
+  if "://" in str(directory):
+    raise ConfigError("--workdir", str(directory), "a directory of this machine's file system")
+  return Path(directory).expanduser()
 
 
 def claim(directory: Path, config: ConfigDict) -> None:
@@ -35,7 +46,7 @@ def compare(directory: Path, config: ConfigDict) -> None:
   Raises:
     ConfigError: there is no run, or one of another config.
   """
-  there = _flat(_read(directory))
+  there = _flat(_read(directory / "config.json"))
   asked = _flat(json.loads(json.dumps(config.to_dict())))
   free = tuple(f"{name}." for name in FREE)
   differ = [
@@ -54,23 +65,23 @@ def read_config(directory: str | Path) -> ConfigDict:
   Raises:
     ConfigError: there is none.
   """
-  return ConfigDict(_tuples(_read(Path(directory))))
+  return ConfigDict(_tuples(_read(locate(directory) / "config.json")))
 
 
 def result(directory: Path) -> dict | None:
   """`result.json` of a run that has ended, or None."""
   path = directory / "result.json"
-  return json.loads(path.read_text()) if path.exists() else None
+  return _read(path) if path.exists() else None
 
 
-def _read(directory: Path) -> dict:
-  accepted = "the directory of a run, with its config.json"
+def _read(path: Path) -> dict:
+  accepted = f"the directory of a run, whose {path.name} is whole"
   try:
-    values = json.loads((directory / "config.json").read_text())
+    values = json.loads(path.read_text())
   except (OSError, ValueError) as error:
-    raise ConfigError("--workdir", str(directory), accepted) from error
+    raise ConfigError("--workdir", str(path.parent), accepted) from error
   if not isinstance(values, dict):
-    raise ConfigError("--workdir", str(directory), accepted)
+    raise ConfigError("--workdir", str(path.parent), accepted)
   return values
 
 

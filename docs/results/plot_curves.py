@@ -27,7 +27,7 @@ def main(out: str, workdirs: list[str]) -> None:
     axes.grid(alpha=0.3)
   losses.yaxis.set_major_formatter("{x:g}")
   losses.yaxis.set_minor_formatter("{x:g}")
-  accuracies.legend(loc="lower right", ncols=2, frameon=False)
+  accuracies.legend(loc="lower right", ncols=len(workdirs), frameon=False)
   figure.savefig(out, dpi=120)
 
 

@@ -19,8 +19,7 @@ PROFILE = flags.DEFINE_integer("profile", 0, "Write a trace of so many steps to 
 def main() -> int:
   from nin_jax import train  # here, so that a mistake in a flag is told at once
 
-  if (Path(WORKDIR.value).expanduser() / "result.json").exists():
-    print(f"{WORKDIR.value}: this run has ended; to train again, give another --workdir", file=sys.stderr)
+  ended = (Path(WORKDIR.value).expanduser() / "result.json").exists()
   try:
     result = train.train_and_evaluate(CONFIG.value, WORKDIR.value, PROFILE.value, command.overrides())
   except train.Interrupted as interrupted:
@@ -30,6 +29,8 @@ def main() -> int:
   except train.TrainingStopped as stopped:
     print(f"training stopped: {stopped}", file=sys.stderr)
     return 1
+  if ended:
+    print("this run had ended before; to train again, give another --workdir", file=sys.stderr)
   speed = result["images_per_second"]
   print(
     f"test accuracy {result['test_accuracy']:.2%} (loss {result['test_loss']:.3g}) after {result['steps']:,} steps, "

@@ -229,15 +229,12 @@ def test_one_step_of_every_config_on_digits(name, one_device):
       config.data.image_size, config.data.crop = size + 8, size
     else:
       config.data.image_size = size
-    if config.data.normalize == "gcn_zca":
-      config.data.normalize = "gcn"  # whitening takes a large matrix's eigenvectors
     config.data.update(name="digits", train_split="train[:64]", test_split="test[:16]", batch_size=8)
     config.model.num_classes = 10
     for module in [field for field in config.model if field.startswith("inception_")]:
       if not module.endswith("a") and module != "inception_4d":  # one module a stage, and those with heads
         del config.model[module]
     config.train.steps = 1
-    config.optimizer.warmup = 0.0  # longer than this training
   run = setup.set_up(config)
   step = steps.train_step(run.network, run.update, run.pipeline, config, run.total_steps, run.devices)
   state, metrics = step(run.first_state(), run.arrays, steps.shard(run.pipeline.train_batch(0), run.devices))

@@ -48,13 +48,22 @@ def run(main: Callable[[], int | None]) -> None:
       return main()
     except ConfigError as error:
       fail(error)
-    except KeyboardInterrupt:  # before training began, or in a command that keeps nothing: there is nothing to save
-      print("interrupted", file=sys.stderr, flush=True)
-      sys.stdout.flush()
-      os._exit(128 + signal.SIGINT)  # at once: an ordinary exit waits for XLA's threads, and may fault
 
+  signal.signal(signal.SIGINT, _leave)
   logging.set_verbosity(logging.WARNING)  # Orbax tells each step of each save
   app.run(guarded, flags_parser=parse)
+
+
+def _leave(*_: object) -> None:
+  """Ctrl-C where there is nothing to save; training has a handler of its own.
+
+  Not KeyboardInterrupt, which some extension modules swallow while they are imported; and at once, since an ordinary
+  exit waits for XLA's threads, and may fault.
+  """
+  cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # a progress bar may have hidden it
+  print(f"{cursor}interrupted", file=sys.stderr, flush=True)
+  sys.stdout.flush()
+  os._exit(128 + signal.SIGINT)
 
 
 def fail(message: object) -> None:

@@ -263,3 +263,12 @@ def test_the_loss_falls_on_cifar10(config, flags, tfds_dir, tmp_path):
   assert len(losses) == 15
   assert np.isfinite(losses).all()
   assert np.mean(losses[-5:]) < np.mean(losses[:3]) - 0.1
+
+
+def test_ctrl_c_before_training_ends_in_one_line(tmp_path):
+  """Sent while the flags are read, as an impatient user does; there is nothing to save yet."""
+  path = tmp_path / "interrupted.py"
+  path.write_text("import os, signal\n\ndef get_config():\n  os.kill(os.getpid(), signal.SIGINT)\n")
+  done = run("train", f"--config={path}", f"--workdir={tmp_path / 'run'}")
+  assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+  assert not (tmp_path / "run").exists()

@@ -20,17 +20,27 @@ def default() -> ConfigDict:
   config.model = ConfigDict()  # from nin_jax.models.defaults(NAME)
 
   config.data = data = ConfigDict()
-  data.name = "digits"  # digits, or any TFDS name ("cifar10", "svhn_cropped:3.*.*")
-  data.dir = ""  # where TFDS sets were prepared; "": $TFDS_DATA_DIR or ~/tensorflow_datasets
+  data.name = "digits"  # digits, any TFDS name ("cifar10", "svhn_cropped:3.*.*"), or folder:PATH
+  data.dir = ""  # where TFDS sets were prepared; "": $TFDS_DATA_DIR or ~/tensorflow_datasets. PATH is relative to it
   data.cache_dir = ""  # decoded images and statistics; "": $XDG_CACHE_HOME/nin_jax or ~/.cache/nin_jax
   data.train_split = "train"
   data.test_split = "test"
   data.batch_size = 128  # images a step, over all devices
+  data.pipeline = "auto"  # resident (on the devices) | stream (read as it trains) | auto (stream what is too large)
+  data.workers = 0  # processes that read and decode for stream; 0: threads of the training process
+  data.broken_images = "error"  # error | skip: what is done about an image that can't be read
+  data.channels = 0  # 1 (grey) | 3 (RGB); 0: as the set is described, 3 for a folder
   data.image_size = 0  # images are resized to this height and width; 0: as they are
+  data.resize = "crop"  # crop (the shorter side to image_size, the centre kept) | warp (both sides)
   data.normalize = "standardize"  # scale ([0, 1]) | standardize (per channel) | gcn | gcn_zca
   data.translate = 0  # random shift by up to this many pixels each way, zeros shifted in
   data.crop = 0  # random crop of this size in training, the central one in evaluation; 0: the whole image
+  data.random_resized_crop = ()  # training crops of this part of the area, (0.08, 1.0): stream only; (): none
+  data.random_aspect = (3 / 4, 4 / 3)  # their width / height
   data.flip = False  # random horizontal flip
+  data.brightness = 0.0  # random factors, 1 ± this
+  data.contrast = 0.0
+  data.saturation = 0.0
 
   config.optimizer = optimizer = ConfigDict()
   optimizer.name = "sgd"  # sgd | adamw
@@ -54,6 +64,7 @@ def default() -> ConfigDict:
   config.train = train = ConfigDict()
   train.epochs = 10.0
   train.steps = 0  # wins over epochs where it is not 0
+  train.init_from = ""  # the workdir of a run whose network training starts from; "": initialised by seed
   train.label_smoothing = 0.0
   train.auxiliary_weight = 0.3  # of each auxiliary head's loss
   train.accumulate_steps = 1  # the batch is worked through in this many parts

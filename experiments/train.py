@@ -9,7 +9,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import command
+from experiments import command, processes
 
 CONFIG = command.define_config()
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the run's files go.", required=True)
@@ -19,16 +19,31 @@ PROFILE = flags.DEFINE_integer("profile", 0, "Write a trace of so many steps to 
 def main() -> int:
   from nin_jax import train  # here, so that a mistake in a flag is told at once
 
+  again = shlex.join([sys.executable, "-m", "experiments.train", *sys.argv[1:]])
   ended = (Path(WORKDIR.value).expanduser() / "result.json").exists()
   try:
     result = train.train_and_evaluate(CONFIG.value, WORKDIR.value, PROFILE.value, command.overrides())
   except train.Interrupted as interrupted:
-    again = shlex.join([sys.executable, "-m", "experiments.train", *sys.argv[1:]])
-    print(f"{interrupted}; the state is saved. Go on with:\n{again}", file=sys.stderr)
+    if train.first():
+      print(f"{interrupted}; the state is saved. Go on with:\n{again}", file=sys.stderr)
     return 128 + interrupted.signal
   except train.TrainingStopped as stopped:
     print(f"training stopped: {stopped}", file=sys.stderr)
     return 1
+  except train.WorkdirError as error:
+    print(
+      f"training stopped: {error}. The checkpoints before are whole; with that mended, go on with:\n{again}",
+      file=sys.stderr,
+    )
+    return 1
+  except train.PeerLost as lost:
+    print(
+      f"training stopped: {lost}. Start all processes again to go on from the last checkpoint; this one with:\n{again}",
+      file=sys.stderr,
+    )
+    return 1
+  if not train.first():
+    return 0
   if ended:
     print("this run had ended before; to train again, give another --workdir", file=sys.stderr)
   speed = result["images_per_second"]
@@ -42,4 +57,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-  command.run(main)
+  command.run(processes.joined(main))

@@ -237,10 +237,12 @@ def test_one_step_of_every_config_on_digits(name, one_device):
     config.train.steps = 1
   run = setup.set_up(config)
   step = steps.train_step(run.network, run.update, run.pipeline, config, run.total_steps, run.devices)
-  state, metrics = step(run.first_state(), run.arrays, steps.shard(run.pipeline.train_batch(0), run.devices))
+  batch = steps.shard(run.pipeline.train_batch(0), run.devices)
+  first = run.replicate(run.first_state())
+  state, metrics = step(first, run.arrays, batch, steps.stop_flags(0, run.devices))
   assert np.isfinite(metrics["loss"])
   assert metrics["spread"] > 0  # not dead
   assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
-  measured = run.evaluate(run.evaluated(state), "test")
+  measured = run.evaluate(state, "test")
   assert measured["count"] == 16
   assert np.isfinite(measured["loss"])

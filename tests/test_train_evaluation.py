@@ -88,3 +88,18 @@ def test_padding_does_not_poison_the_mean(poison):
   measured = evaluation.evaluate(step, {}, {"mask": np.array([1, 1, 1, 1, 0], np.float32)}, batches, devices)
   assert (measured["count"], measured["correct"]) == (4, 4)
   np.testing.assert_allclose(measured["loss"], np.log(2), rtol=1e-6)
+
+
+def test_a_signal_breaks_an_evaluation_off():
+  devices = jax.local_devices()[:2]
+  step = steps.eval_step(Identity(), PoisonedPadding(0.0), "test", devices)
+  batches, asked = [np.array([0, 1], np.int32)] * 9, []
+
+  def poll():
+    asked.append(0)
+    return 15 if len(asked) == 4 else 0
+
+  with pytest.raises(evaluation.BrokenOff) as broken_off:
+    evaluation.evaluate(step, {}, {"mask": np.ones(5, np.float32)}, batches, devices, poll)
+  assert broken_off.value.signal == 15
+  assert len(asked) == 5  # the next batch was under way

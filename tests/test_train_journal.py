@@ -11,7 +11,8 @@ import pytest
 
 from nin_jax.config import default
 from nin_jax.train import journal
-from nin_jax.train.journal import Journal, write_json
+from nin_jax.train.journal import Journal
+from nin_jax.train.storage import WorkdirError, write_json
 
 KEYS = [
   "step",
@@ -98,7 +99,7 @@ def test_each_line_is_one_write_and_a_short_one_is_an_error(tmp_path):
   record._file = Full()
   record.write("train", 1, loss=1.0)
   assert len(writes) == 1
-  with pytest.raises(OSError, match="whole"):
+  with pytest.raises(WorkdirError, match="whole"):
     record.write("train", 2, loss=1.0)
   file.close()
 

@@ -63,8 +63,8 @@ STEPS, BATCH = 10, 32
 def two_devices():
   """Two of the eight devices, and quick compilation: these tests are about the loop."""
   patch = pytest.MonkeyPatch()
-  devices = jax.local_devices()
-  patch.setattr(jax, "local_devices", lambda: devices[:2])
+  devices = jax.devices()
+  patch.setattr(jax, "devices", lambda *_: devices[:2])
   jax.config.update("jax_disable_most_optimizations", True)
   yield
   jax.config.update("jax_disable_most_optimizations", False)
@@ -222,7 +222,7 @@ def test_the_result_has_the_keys_of_the_contract_and_true_values(unbroken):
 def test_what_lies_in_the_workdir(unbroken):
   directory, result = unbroken
   there = {path.name for path in directory.iterdir()}
-  assert there == {"config.json", "metrics.jsonl", "checkpoints", "result.json", "tensorboard"}
+  assert there == {".lock", "config.json", "metrics.jsonl", "checkpoints", "result.json", "tensorboard"}
   assert json.loads((directory / "config.json").read_text()) == json.loads(json.dumps(tiny().to_dict()))
   assert any((directory / "tensorboard").iterdir())
   assert {int(path.name) for path in (directory / "checkpoints").iterdir()} == {8, STEPS, result["best_step"]}
@@ -314,8 +314,8 @@ def test_a_run_that_has_ended_is_not_run_again(unbroken, monkeypatch):
 
 def test_a_checkpoint_is_evaluated_on_devices_that_do_not_divide_its_batch(unbroken, monkeypatch):
   directory, result = unbroken
-  three = jax.devices()[:3]
-  monkeypatch.setattr(jax, "local_devices", lambda: three)
+  three = jax.local_devices()[:3]
+  monkeypatch.setattr(jax, "devices", lambda *_: three)
   config = tiny()
   config.eval.batch_size = 100
   measured = evaluate_checkpoint(config, directory)
@@ -327,7 +327,7 @@ def test_a_checkpoint_is_evaluated_on_devices_that_do_not_divide_its_batch(unbro
 @pytest.mark.parametrize("images", [1, 33, 64, 100, 360])
 def test_the_first_training_images_are_counted_exactly(images):
   run = setup.set_up(tiny())
-  assert run.evaluate(run.evaluated(run.first_state()), "train", images)["count"] == images
+  assert run.evaluate(run.replicate(run.first_state()), "train", images)["count"] == images
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):

@@ -15,9 +15,9 @@ def test_the_first_signal_is_noted_and_the_second_acts_as_before(number):
   before = signal.signal(number, lambda *_: came.append(number))
   try:
     with StopRequest() as stop:
-      assert stop.signal is None
+      assert stop.poll() == 0
       os.kill(os.getpid(), number)
-      assert stop.signal == number
+      assert stop.poll() == number
       assert came == []
       os.kill(os.getpid(), number)
       assert came == [number]
@@ -45,14 +45,33 @@ def test_another_thread_leaves_the_handlers_alone():
 
   def run():
     with StopRequest() as stop:
-      seen.append((stop.signal, signal.getsignal(signal.SIGTERM)))
+      seen.append((stop.poll(), signal.getsignal(signal.SIGTERM)))
 
   thread = threading.Thread(target=run)
   thread.start()
   thread.join()
-  assert seen == [(None, before)]
+  assert seen == [(0, before)]
 
 
 def test_what_is_said_of_a_stopped_run():
   stopped = Interrupted(signal.SIGTERM, 7)
   assert (stopped.signal, stopped.step, str(stopped)) == (15, 7, "stopped by SIGTERM after step 7")
+
+
+def test_only_the_signals_that_are_named_are_taken():
+  before = signal.getsignal(signal.SIGTERM)
+  with StopRequest([signal.SIGINT]):
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert signal.getsignal(signal.SIGINT) != before
+
+
+def test_a_notice_of_preemption_is_a_sigterm_from_then_on():
+  calls = []
+
+  def preempted(call):
+    calls.append(call)
+    return call == 3
+
+  with StopRequest(preempted=preempted) as stop:
+    assert [stop.poll() for _ in range(5)] == [0, 0, 15, 15, 15]
+  assert calls == [1, 2, 3, 4, 5]

@@ -70,7 +70,9 @@ def prepare(config, device_count):
   step = steps.train_step(network, optimizer, pipeline(), config, STEPS, devices)
   state = steps.init_state(network, optimizer, config, shape)
   batches = [steps.shard(pipeline().train_batch(number), devices) for number in range(STEPS)]
-  return step, steps.replicate(state, devices), steps.replicate(pipeline().arrays, devices), batches
+  go_on = steps.stop_flags(0, devices)
+  running = lambda state, arrays, batch, stop=go_on: step(state, arrays, batch, stop)
+  return running, steps.replicate(state, devices), steps.replicate(pipeline().arrays, devices), batches
 
 
 @functools.cache
@@ -79,6 +81,7 @@ def trained(device_count, **train) -> Run:
   run = Run([host(state)], [])
   for batch in batches:
     state, metrics = step(state, arrays, batch)
+    assert metrics.pop("stop") == 0
     run.states.append(host(state))
     run.metrics.append(host(metrics))
   return run
@@ -205,3 +208,11 @@ def test_the_first_state_follows_the_seed():
   )
   assert all(same)
   assert not all(other)
+
+
+def test_a_signal_on_one_device_reaches_all():
+  step, state, arrays, batches = prepare(small(), 8)
+  flags = np.zeros(8, np.int32)
+  flags[5] = 15
+  _, metrics = step(state, arrays, batches[0], flags)
+  assert [int(shard.data) for shard in metrics["stop"].addressable_shards] == [15] * 8

@@ -1,8 +1,20 @@
 """config → trained state, `metrics.jsonl`, checkpoints, `result.json`."""
 
-from nin_jax.train.loop import evaluate_checkpoint, train_and_evaluate
+from nin_jax.train.checkpoint_evaluation import evaluate_checkpoint
+from nin_jax.train.loop import train_and_evaluate
 from nin_jax.train.meter import TrainingStopped
+from nin_jax.train.processes import PeerLost, first
 from nin_jax.train.signals import Interrupted
+from nin_jax.train.storage import WorkdirError
 from nin_jax.train.workdir import read_config
 
-__all__ = ["Interrupted", "TrainingStopped", "evaluate_checkpoint", "read_config", "train_and_evaluate"]
+__all__ = [
+  "Interrupted",
+  "PeerLost",
+  "TrainingStopped",
+  "WorkdirError",
+  "evaluate_checkpoint",
+  "first",
+  "read_config",
+  "train_and_evaluate",
+]

@@ -1,21 +1,39 @@
 """Checkpoints: the only file that knows Orbax."""
 
-import copy
+import contextlib
+import functools
+import json
+import logging
+import os
+import shutil
+import sys
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
-from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from nin_jax.errors import ConfigError
+from nin_jax.train import processes
 from nin_jax.train.steps import TrainState
+from nin_jax.train.storage import WorkdirError
+
+VARIABLES = ("params", "batch_stats", "average")  # of a state: what a network is
+DAMAGED = "damaged_checkpoints"  # where a training moves those that it could not read
 
 
 class Checkpoints:
   """`WORKDIR/checkpoints/STEP`, each written atomically: the last few and the one of the best test accuracy.
 
-  Each holds the state and a JSON object, the run's progress: what else it takes to go on as if nothing had happened.
+  Each holds the state and the run's progress, a JSON object: what else it takes to go on as if nothing had happened;
+  and checksums of both, so that none is gone on from that a disk has changed. The files are TensorStore arrays and
+  JSON: nothing is unpickled.
+
+  In a run of several processes the first one alone reads and writes, and tells the others: the workdir may be on its
+  own disk.
 
   Args:
     workdir: an existing directory.
@@ -24,68 +42,221 @@ class Checkpoints:
   """
 
   def __init__(self, workdir: Path, keep: int, read_only: bool = False):
-    policy = preservation_policy.AnyPreservationPolicy(
-      [
-        preservation_policy.LatestN(keep),
-        preservation_policy.BestN(
-          get_metric_fn=lambda metrics: metrics["accuracy"], n=1, keep_checkpoints_without_metrics=False
+    self._workdir, self._read_only = Path(workdir).absolute(), read_only
+    self._policy, self._manager = _Kept(keep), None
+    _tell_once()
+    directory = self._workdir / "checkpoints"
+    if not processes.first() or (read_only and not directory.is_dir()):
+      return
+    try:
+      directory.mkdir(exist_ok=True)
+      self._manager = ocp.CheckpointManager(
+        directory,
+        options=ocp.CheckpointManagerOptions(
+          preservation_policy=self._policy,
+          create=False,
+          cleanup_tmp_directories=not read_only,
+          multiprocessing_options=ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0}),
         ),
-      ]
-    )
-    self._manager = ocp.CheckpointManager(
-      Path(workdir).absolute() / "checkpoints",
-      options=ocp.CheckpointManagerOptions(
-        preservation_policy=policy, create=not read_only, cleanup_tmp_directories=not read_only
-      ),
-    )
-
-  @property
-  def latest(self) -> int | None:
-    """The step of the newest checkpoint."""
-    return self._manager.latest_step()
+      )
+    except OSError as error:
+      raise WorkdirError(f"{directory} can't be written: {error.strerror or error}") from error
 
   @property
   def steps(self) -> list[int]:
-    """The steps that there are checkpoints of."""
-    return sorted(self._manager.all_steps())
+    """The steps that there are checkpoints of, on the first process."""
+    return sorted(self._manager.all_steps()) if self._manager else []
 
-  def save(self, state: TrainState, progress: dict, accuracy: float | None) -> None:
+  def save(self, state: TrainState, progress: dict) -> None:
     """Begins to write a checkpoint; the state may be donated, and progress changed, as soon as this returns.
 
     Args:
-      state: replicated.
-      progress: a JSON object.
-      accuracy: on the test split at this step; None where it was not evaluated.
-    """
-    items = ocp.args.Composite(state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(copy.deepcopy(progress)))
-    metrics = None if accuracy is None else {"accuracy": accuracy}
-    self._manager.save(int(state.step), args=items, metrics=metrics, force=True)
-
-  def restore(self, like: TrainState, step: int | None = None) -> tuple[TrainState, dict]:
-    """The state, laid out as `like` is, and the progress of a step.
-
-    Args:
-      like: a state with the same shapes, on the devices that the restored one is to be on.
-      step: None: the newest.
+      state: replicated, and finite. A checkpoint of the same step is replaced.
+      progress: a JSON object; the checkpoint of progress["best"]["step"] is kept however old it gets.
 
     Raises:
-      ConfigError: there is no such checkpoint.
+      WorkdirError: this or an earlier one can't be written.
     """
-    step = self.latest if step is None else step
-    if step is None or step not in self.steps:
-      there = ", ".join(map(str, self.steps)) or "none yet"
-      raise ConfigError("--step", step, f"the step of a checkpoint in the workdir: {there}")
-    shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-    items = ocp.args.Composite(state=ocp.args.StandardRestore(shapes), progress=ocp.args.JsonRestore())
-    restored = self._manager.restore(step, args=items)
-    return restored.state, restored.progress
+    if not self._manager:
+      return
+    step = int(state.step)
+    host = jax.tree.map(lambda x: np.array(x), state)
+    record = _sealed({"progress": progress, "state": _checksums(host)})
+    self._policy.best = progress["best"] and progress["best"]["step"]
+    with self._writing():
+      if step in self._manager.all_steps():
+        self._manager.wait_until_finished()
+        self._manager.delete(step)
+      items = ocp.args.Composite(state=ocp.args.StandardSave(host), record=ocp.args.JsonSave(record))
+      self._manager.save(step, args=items, force=True)
+
+  def restore(self, like: TrainState, step: int | None = None) -> tuple[TrainState, dict] | None:
+    """The state, in arrays of NumPy, and the progress of a step.
+
+    Args:
+      like: a state with the same shapes.
+      step: None: the newest that is whole, with a warning for each that is not; a training moves these aside.
+
+    Returns:
+      None where there are no checkpoints and `step` is None.
+
+    Raises:
+      ConfigError: there is no such checkpoint, it is damaged, or all are.
+    """
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), like)
+    found: list = []  # on the first process, what the others are told of
+
+    def choose() -> dict | None:
+      found.extend(self._choose(shapes, step))
+      return found[1] if found else None
+
+    progress = processes.on_first(choose)
+    if progress is None:
+      return None
+    return processes.arrays_of_first(found[0] if found else None, shapes), progress
+
+  def variables(self) -> dict:
+    """`VARIABLES` of the newest checkpoint that is whole, as nested dicts of NumPy arrays; on the first process.
+
+    Raises:
+      ConfigError: there is none.
+    """
+    found = self._choose(None, None)
+    if not found:
+      raise ConfigError("--workdir", str(self._workdir), "the directory of a run that has a checkpoint")
+    return found[0]
 
   def wait(self) -> None:
-    """Returns when all is on disk."""
-    self._manager.wait_until_finished()
+    """Returns when all is on disk.
+
+    Raises:
+      WorkdirError: it can't be written.
+    """
+    if self._manager:
+      with self._writing():
+        self._manager.wait_until_finished()
+
+  def _choose(self, shapes: TrainState | None, step: int | None) -> Sequence:
+    """(state, progress) of a step, or of the newest that is whole; () where there are none."""
+    steps = self.steps
+    if step is not None:
+      if step not in steps:
+        there = ", ".join(map(str, steps)) or "none yet"
+        raise ConfigError("--step", step, f"the step of a checkpoint in the workdir: {there}")
+      steps = [step]
+    damaged: dict[int, str] = {}
+    for candidate in reversed(steps):
+      try:
+        found = self._load(candidate, shapes)
+      except Exception as error:  # whatever a damaged file leads to
+        damaged[candidate] = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        continue
+      for other, reason in damaged.items():
+        logging.warning("The checkpoint of step %d is damaged (%s); that of step %d is used.", other, reason, candidate)
+        if not self._read_only:
+          self._set_aside(other)
+      return found
+    if damaged:
+      of, reason = next(iter(damaged.items()))
+      accepted = f"a directory with a checkpoint that is whole; that of step {of} is not ({reason})"
+      raise ConfigError("--workdir", str(self._workdir), accepted)
+    return ()
+
+  def _load(self, step: int, shapes: TrainState | None) -> tuple[Any, dict]:
+    items = ocp.args.Composite(state=ocp.args.StandardRestore(shapes), record=ocp.args.JsonRestore())
+    restored = self._manager.restore(step, args=items)
+    state, contents = restored.state, _opened(restored.record)
+    written = contents["state"]
+    if shapes is None:
+      state = {name: state[name] for name in VARIABLES if name in state}
+      written = {path: checksum for path, checksum in written.items() if path.split("/")[0] in VARIABLES}
+    if _checksums(state) != written:
+      raise ValueError("the state does not match its checksums")
+    for wanted, got in zip(jax.tree.leaves(shapes), jax.tree.leaves(state), strict=shapes is not None):
+      if (wanted.shape, wanted.dtype) != (got.shape, got.dtype):
+        raise ValueError(f"it has {got.dtype}{got.shape} where this config has {wanted.dtype}{wanted.shape}")
+    return state, contents["progress"]
+
+  def _set_aside(self, step: int) -> None:
+    """Out of the way of the checkpoint that is going to be written of the same step."""
+    target = self._workdir / DAMAGED / str(step)
+    try:
+      target.parent.mkdir(exist_ok=True)
+      shutil.rmtree(target, ignore_errors=True)
+      (self._workdir / "checkpoints" / str(step)).rename(target)
+    except OSError as error:
+      raise WorkdirError(f"{target} can't be written: {error.strerror or error}") from error
+    self._manager.reload()
+
+  @contextlib.contextmanager
+  def _writing(self):
+    try:
+      yield
+    except Exception as error:  # TensorStore has its own types for a full disk
+      reason = " ".join(str(error).split())[:300]
+      raise WorkdirError(f"a checkpoint can't be written to {self._workdir / 'checkpoints'}: {reason}") from error
 
   def __enter__(self) -> "Checkpoints":
     return self
 
-  def __exit__(self, *_: Any) -> None:
-    self._manager.close()
+  def __exit__(self, kind: type | None, *_: Any) -> None:
+    if self._manager:
+      # Where an error is on its way out already, the same one from here would hide it.
+      with contextlib.suppress(Exception) if kind else self._writing():
+        self._manager.close()
+
+
+class _Kept:
+  """Orbax's preservation policy: the last `keep`, and the best."""
+
+  def __init__(self, keep: int):
+    self._keep, self.best = keep, None
+
+  def should_preserve(self, checkpoints: Sequence, *, context: Any) -> Sequence[bool]:
+    del context
+    oldest = len(checkpoints) - self._keep
+    return [number >= oldest or info.step == self.best for number, info in enumerate(checkpoints)]
+
+
+def preempted(call: int) -> bool:
+  """Whether the cloud's notice of preemption asks all processes to stop at this call: Orbax's hook, over SIGTERM.
+
+  Args:
+    call: the number of the call, the same in all processes.
+  """
+  return jax.process_count() > 1 and ocp.utils.reached_preemption(call)
+
+
+@functools.cache
+def _tell_once() -> None:
+  """What goes wrong is raised, and told by whoever catches it: the tracebacks that its threads print are left out."""
+  shown = sys.unraisablehook
+
+  def show(what: Any) -> None:
+    if str(what.exc_value) != "Event loop is closed":  # of the reads still under way when one of them failed
+      shown(what)
+
+  sys.unraisablehook = show
+  of_orbax = lambda record: bool(record.exc_info) and f"{os.sep}orbax{os.sep}" in record.pathname
+  logging.getLogger("absl").addFilter(lambda record: not of_orbax(record))
+
+
+def _checksums(state: Any) -> dict[str, int]:
+  """{path: CRC-32 of the array's type, shape and bytes}."""
+  checksums = {}
+  for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+    array = np.ascontiguousarray(leaf)
+    name = jax.tree_util.keystr(path, simple=True, separator="/")
+    checksums[name] = zlib.crc32(array.reshape(-1).view(np.uint8), zlib.crc32(f"{array.dtype}{array.shape}".encode()))
+  return checksums
+
+
+def _sealed(contents: dict) -> dict:
+  text = json.dumps(contents, sort_keys=True)
+  return {"contents": text, "crc32": zlib.crc32(text.encode())}
+
+
+def _opened(record: dict) -> dict:
+  if zlib.crc32(record["contents"].encode()) != record["crc32"]:
+    raise ValueError("the record does not match its checksum")
+  return json.loads(record["contents"])

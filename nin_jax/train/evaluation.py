@@ -4,13 +4,24 @@ import collections
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import numpy as np
-
 from nin_jax.train import steps
 
 
+class BrokenOff(Exception):
+  """An evaluation was broken off by a signal, `signal` its number."""
+
+  def __init__(self, number: int):
+    self.signal = number
+    super().__init__(number)
+
+
 def evaluate(
-  step: Callable, variables: dict, arrays: Any, batches: Iterable[np.ndarray], devices: steps.Devices
+  step: Callable,
+  variables: dict,
+  arrays: Any,
+  batches: Iterable[Any],
+  devices: steps.Devices,
+  poll: Callable[[], int] = lambda: 0,
 ) -> dict[str, float | int]:
   """Mean loss and accuracy over the images of `batches`.
 
@@ -18,21 +29,27 @@ def evaluate(
     step: made by `steps.eval_step`.
     variables: the network's, replicated.
     arrays: the data set's, replicated.
-    batches: padded to a multiple of the devices, the padding marked.
+    batches: padded to a multiple of the devices, the padding marked; in a run of several processes, this one's parts.
     devices: that the step runs on.
+    poll: see `signals.StopRequest.poll`.
 
   Returns:
     {"loss" (nats), "accuracy" (0 to 1), "correct", "count"}.
+
+  Raises:
+    BrokenOff: a signal asks to stop.
   """
   total: dict[str, float | int] = {"loss": 0.0, "correct": 0, "count": 0}
 
   def add(sums: dict) -> None:
+    if number := sums["stop"].item():
+      raise BrokenOff(number)
     for name in total:
       total[name] += sums[name].item()  # summed in double precision
 
   running: collections.deque = collections.deque()
   for batch in batches:
-    running.append(step(variables, arrays, steps.shard(batch, devices)))
+    running.append(step(variables, arrays, steps.shard(batch, devices), steps.stop_flags(poll(), devices)))
     if len(running) > 1:  # the next batch is under way before this one is read
       add(running.popleft())
   for sums in running:

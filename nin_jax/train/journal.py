@@ -1,12 +1,15 @@
-"""The run's record on disk: `metrics.jsonl`, TensorBoard, and whole JSON files."""
+"""The run's record on disk: `metrics.jsonl`, and the same numbers for TensorBoard."""
 
+import contextlib
 import json
-import math
 import os
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
+
+from nin_jax.train.storage import plain, replace, writing
+from nin_jax.train.tensorboard import Events
 
 NUMBERS = (
   "loss",  # mean over images, nats
@@ -25,8 +28,7 @@ class Journal:
   """Appends one object a line to `metrics.jsonl`, and the same numbers to TensorBoard.
 
   Each line has the keys `step`, `epoch`, `split` and `NUMBERS`, null where a number was not given or is not finite. A
-  line is one write, and is in the file when `write` returns; TensorBoard's files follow within 5 seconds. In a job of
-  several processes, one of them has a journal.
+  line is one write, and is in the file when `write` returns. In a job of several processes, one of them has a journal.
 
   Made anew after a restart, it drops what the broken run wrote after the checkpoint that training goes on from, and a
   last line cut short, so that each step stands there once. For that, the lines of a step are to be written before the
@@ -37,23 +39,26 @@ class Journal:
     config_log: the section `log` of a config; `tensorboard` says whether there is a `WORKDIR/tensorboard`.
     steps_per_epoch: the steps of one epoch.
     resume_step: the step of the checkpoint that was restored; 0 starts afresh, and drops all lines.
+    evaluated: whether that checkpoint was written after the evaluation of its step; if not, it is to be done again.
+
+  Raises:
+    WorkdirError: the files can't be written, here and in the methods.
   """
 
-  def __init__(self, workdir: str | Path, config_log: ConfigDict, steps_per_epoch: float, resume_step: int = 0):
+  def __init__(
+    self,
+    workdir: str | Path,
+    config_log: ConfigDict,
+    steps_per_epoch: float,
+    resume_step: int = 0,
+    evaluated: bool = True,
+  ):
     self._steps_per_epoch = steps_per_epoch
-    path = Path(workdir) / "metrics.jsonl"
-    _truncate(path, resume_step)
-    self._file = path.open("ab", buffering=0)
-    self._tensorboard = None
-    if config_log.tensorboard:
-      from tensorboardX import SummaryWriter  # here, for it takes 0.1 s to import
-
-      # TensorBoard hides what older event files hold from purge_step on.
-      purge_step = resume_step + 1 if resume_step else 0
-      suffix = f".{os.getpid()}.{resume_step}"  # two files of the same second and name would overwrite each other
-      self._tensorboard = SummaryWriter(
-        str(Path(workdir) / "tensorboard"), purge_step=purge_step, flush_secs=5, filename_suffix=suffix
-      )
+    self._path = Path(workdir) / "metrics.jsonl"
+    with writing(self._path):
+      _truncate(self._path, resume_step, evaluated)
+      self._file = self._path.open("ab", buffering=0)
+      self._tensorboard = Events(Path(workdir) / "tensorboard", resume_step) if config_log.tensorboard else None
 
   def write(self, split: str, step: int, **numbers: float | None) -> dict[str, Any]:
     """Writes a line, and returns it.
@@ -65,28 +70,33 @@ class Journal:
 
     Raises:
       TypeError: for a number of another name.
-      OSError: if the line could not be written whole.
     """
     if unknown := set(numbers) - set(NUMBERS):
       raise TypeError(f"no such number: {', '.join(sorted(unknown))}; there are {', '.join(NUMBERS)}")
     step = int(step)
     row = {"step": step, "epoch": step / self._steps_per_epoch, "split": split}
-    row = _plain(row | {name: numbers.get(name) for name in NUMBERS})
+    row = plain(row | {name: numbers.get(name) for name in NUMBERS})
     line = (json.dumps(row, allow_nan=False) + "\n").encode()
-    if self._file.write(line) != len(line):
-      raise OSError(f"{self._file.name}: a line could not be written whole; is the disk full?")
-    if self._tensorboard:
-      for name in NUMBERS:
-        if row[name] is not None:
-          self._tensorboard.add_scalar(f"{split}/{name}", row[name], step)
+    with writing(self._path):
+      if self._file.write(line) != len(line):
+        raise OSError("a line could not be written whole; is the disk full?")
+      if self._tensorboard:
+        scalars = {f"{split}/{name}": row[name] for name in NUMBERS if row[name] is not None}
+        self._tensorboard.write(step, scalars)
     return row
+
+  def sync(self) -> None:
+    """Returns when all lines would survive a power cut: to be called before a checkpoint that says they are there."""
+    with writing(self._path):
+      os.fsync(self._file.fileno())
 
   def close(self) -> None:
     """Closes the files; may be called twice."""
-    self._file.close()
-    if self._tensorboard:
-      self._tensorboard.close()
-      self._tensorboard = None
+    with contextlib.suppress(OSError):  # all is written; what is left is a full disk's complaint
+      self._file.close()
+      if self._tensorboard:
+        self._tensorboard.close()
+    self._tensorboard = None
 
   def __enter__(self) -> "Journal":
     return self
@@ -95,66 +105,21 @@ class Journal:
     self.close()
 
 
-def write_json(path: str | Path, value: Any) -> None:
-  """Writes a value as a JSON file that is there whole or not at all, whenever the process or the machine stops.
-
-  Args:
-    path: the file, in an existing directory. It is replaced if it exists.
-    value: dicts, lists, tuples, strings, numbers (NumPy and JAX scalars too), booleans and None. Numbers that are not
-      finite become null, which JSON has a word for.
-
-  Raises:
-    TypeError: for anything else.
-  """
-  _replace(Path(path), (json.dumps(_plain(value), indent=2, allow_nan=False) + "\n").encode())
-
-
-def _plain(value: Any) -> Any:
-  """The value in JSON's types; numbers that are not finite as None."""
-  if value is None or isinstance(value, str | bool | int):
-    return value
-  if isinstance(value, float):
-    return float(value) if math.isfinite(value) else None
-  if isinstance(value, dict):
-    return {str(key): _plain(item) for key, item in value.items()}
-  if isinstance(value, list | tuple):
-    return [_plain(item) for item in value]
-  if getattr(value, "shape", None) == ():
-    return _plain(value.item())
-  raise TypeError(f"no place in JSON for {type(value).__name__}: {value!r}")
-
-
-def _truncate(path: Path, step: int) -> None:
+def _truncate(path: Path, step: int, evaluated: bool) -> None:
   """Drops the lines after a step (all of them at step 0), and what a write that was cut short left behind."""
   if not path.exists():
     return
   old = path.read_bytes()
-  new = b"".join(line for line in old.splitlines(keepends=True) if step and 0 <= _step(line) <= step)
+  new = b"".join(line for line in old.splitlines(keepends=True) if _stays(line, step, evaluated))
   if new != old:
-    _replace(path, new)
+    replace(path, new)
 
 
-def _step(line: bytes) -> int:
-  """The step of a whole line, or -1."""
+def _stays(line: bytes, last: int, evaluated: bool) -> bool:
   try:
-    return int(json.loads(line)["step"]) if line.endswith(b"\n") else -1
-  except (ValueError, KeyError, TypeError):
-    return -1
-
-
-def _replace(path: Path, content: bytes) -> None:
-  """Replaces a file's content at once: written beside it, synced, renamed."""
-  beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-  try:
-    with beside.open("wb") as file:
-      file.write(content)
-      file.flush()
-      os.fsync(file.fileno())
-    beside.replace(path)
-  finally:
-    beside.unlink(missing_ok=True)
-  directory = os.open(path.parent, os.O_RDONLY)
-  try:
-    os.fsync(directory)  # the rename itself
-  finally:
-    os.close(directory)
+    row = json.loads(line)
+    step, split = int(row["step"]), row.get("split")
+  except (ValueError, KeyError, TypeError, AttributeError):
+    return False
+  done = step < last or (step == last and (evaluated or split == "train"))
+  return last > 0 and step >= 0 and done and line.endswith(b"\n")

@@ -1,22 +1,26 @@
 """The training loop: config → trained state, `metrics.jsonl`, checkpoints, `result.json`."""
 
 import collections
-import importlib.metadata
-import platform
+import contextlib
+import sys
 from pathlib import Path
 
+import jax
 from ml_collections import ConfigDict
 
 from nin_jax import models
 from nin_jax.cost import roofline
-from nin_jax.train import budget, steps, workdir
+from nin_jax.train import budget, checkpoint, fine_tuning, processes, signals, steps, workdir
 from nin_jax.train.checkpoint import Checkpoints
 from nin_jax.train.display import Display
-from nin_jax.train.journal import Journal, write_json
+from nin_jax.train.evaluation import BrokenOff
+from nin_jax.train.journal import Journal
 from nin_jax.train.meter import Meter, TrainingStopped
+from nin_jax.train.outcome import outcome
 from nin_jax.train.profile import Profile
-from nin_jax.train.setup import set_up
+from nin_jax.train.setup import Setup, set_up
 from nin_jax.train.signals import Interrupted, StopRequest
+from nin_jax.train.storage import write_json, writing
 
 
 def train_and_evaluate(
@@ -27,6 +31,8 @@ def train_and_evaluate(
   trial: str | None = None,
 ) -> dict:
   """Trains the network of a config and says what it reached; goes on where an earlier call in the directory stopped.
+
+  In a run of several processes (see `processes.join`) all of them call it, and the first one writes.
 
   Args:
     config: see `nin_jax.config`.
@@ -42,142 +48,147 @@ def train_and_evaluate(
     ConfigError: the user's mistake.
     TrainingStopped: the loss is not finite, or the network is dead.
     Interrupted: SIGTERM or SIGINT; the state is saved.
+    WorkdirError: the workdir can't be written to any more; what it holds is whole.
+    PeerLost: another process of the run has ended.
   """
   directory = workdir.locate(directory)
-  if ended := workdir.result(directory):
-    workdir.compare(directory, config)
-    return ended
-  setup = set_up(config)
-  workdir.claim(directory, config)
-  batch_size, total_steps = config.data.batch_size, setup.total_steps
+  with processes.watched(), contextlib.ExitStack() as stack:
+    if ended := processes.on_first(lambda: _ended(directory, config)):
+      return ended
+    setup = set_up(config)
+    processes.on_first(lambda: stack.enter_context(workdir.claim(directory, config)))
+    return _train(setup, directory, profile_steps, {"trial": trial, "overrides": overrides or {}})
+
+
+def _ended(directory: Path, config: ConfigDict) -> dict | None:
+  """The result of a run that has ended; of one that has not begun, what can be refused at once is."""
+  if not (directory / "checkpoints").exists():
+    fine_tuning.check(config)
+  return workdir.result(directory, config)
+
+
+def _train(setup: Setup, directory: Path, profile_steps: int, about: dict) -> dict:
+  config, batch_size, total_steps = setup.config, setup.config.data.batch_size, setup.total_steps
   inference = budget.inference_cost(setup.network, setup.image_shape).total
   unmapped = models.build(config.model, setup.image_shape, config.precision)
   step_flops = budget.training_cost(unmapped, config.train, setup.image_shape).total["train_flops"] * batch_size
   device = roofline.current(config.precision)
   # A CPU's peak is measured with all its cores, however many devices JAX divides it into.
-  peak = device and device.peak_flops * (1 if device.kind == "cpu" else len(setup.devices))
+  peak = device and device.peak_flops * (jax.process_count() if device.kind == "cpu" else len(setup.devices))
 
   train_step = steps.train_step(setup.network, setup.update, setup.pipeline, config, total_steps, setup.devices)
-  state, progress = setup.first_state(), {"meter": None, "test": None, "best": None}
-  with Checkpoints(directory, config.checkpoint.keep) as checkpoints, StopRequest() as stop:
-    if checkpoints.latest is not None:
-      state, progress = checkpoints.restore(state)
+  # In a run of several processes SIGTERM belongs to JAX's notice of preemption, which tells the others.
+  noted = signals.SIGNALS if jax.process_count() == 1 else signals.SIGNALS[1:]
+  with contextlib.ExitStack() as stack:
+    checkpoints = stack.enter_context(Checkpoints(directory, config.checkpoint.keep))
+    stop = stack.enter_context(StopRequest(noted, checkpoint.preempted))
+    state, progress = _beginning(setup, checkpoints)
     start = int(state.step)
+    state = setup.replicate(state)
     meter = Meter(config.train.dead_steps, progress["meter"])
-    with (
-      Journal(directory, config.log, setup.pipeline.steps_per_epoch, start) as journal,
-      Display(total_steps, start) as display,
-      Profile(directory / "profile", start, profile_steps) as profile,
-    ):
+    journal = display = None
+    if processes.first():
+      evaluated, per_epoch = not progress["to_evaluate"], setup.pipeline.steps_per_epoch
+      journal = stack.enter_context(Journal(directory, config.log, per_epoch, start, evaluated))
+      display = stack.enter_context(Display(total_steps, start))
+    profile = stack.enter_context(Profile(directory / "profile", start, profile_steps if processes.first() else 0))
 
-      def write(split: str, step: int, **numbers: float | None) -> None:
-        wall = meter.state["wall_seconds"]
+    def write(split: str, step: int, **numbers: float | None) -> None:
+      wall = meter.state["wall_seconds"]
+      if journal:
         display.show(journal.write(split, step, train_flops=step * step_flops, wall_seconds=wall, **numbers))
 
-      def read(step: int, metrics: dict) -> None:
-        """Takes in the metrics of a step that has ended, and logs."""
-        numbers = {name: value.item() for name, value in metrics.items()}
+    def read(step: int, metrics: dict) -> int:
+      """Takes in the metrics of a step that has ended, and logs; returns the signal that it was given."""
+      numbers = {name: value.item() for name, value in metrics.items()}
+      asked = numbers.pop("stop")
+      if display:
         display.advance(step)
-        try:
-          meter.add(step, **numbers)
-        except TrainingStopped:
-          write("train", step, loss=numbers["loss"], accuracy=numbers["accuracy"])
-          raise
-        if setup.due(step, config.log.every_steps):
-          means = meter.means()
-          if seconds := means["step_seconds"]:
-            means |= {"images_per_second": batch_size / seconds, "flops_per_second": step_flops / seconds}
-            means["mfu"] = peak and step_flops / seconds / peak
-          write("train", step, learning_rate=float(setup.rate(step - 1)), **means)
+      try:
+        meter.add(step, **numbers)
+      except TrainingStopped:
+        write("train", step, loss=numbers["loss"], accuracy=numbers["accuracy"])
+        raise
+      if setup.due(step, config.log.every_steps):
+        means = meter.means()
+        if seconds := means["step_seconds"]:
+          means |= {"images_per_second": batch_size / seconds, "flops_per_second": step_flops / seconds}
+          means["mfu"] = peak and step_flops / seconds / peak
+        write("train", step, learning_rate=float(setup.rate(step - 1)), **means)
+      return asked
 
-      def evaluate(step: int) -> dict:
+    def evaluate(step: int) -> None:
+      """Evaluates the test images into `progress`; broken off, it leaves that for the next start."""
+      if display:
         display.doing("evaluating")
-        test = setup.evaluate(setup.evaluated(state), "test")
-        write("test", step, loss=test["loss"], accuracy=test["accuracy"])
-        best = progress["best"]
-        if best is None or test["accuracy"] >= best["accuracy"]:  # of equals the last, as Orbax keeps it
-          best = {"step": step, "accuracy": test["accuracy"]}
-        progress.update(test=test, best=best)
-        return test
+      progress["to_evaluate"] = True
+      test = setup.evaluate(state, "test", poll=stop.poll)
+      write("test", step, loss=test["loss"], accuracy=test["accuracy"])
+      best = progress["best"]
+      if best is None or test["accuracy"] >= best["accuracy"]:  # of equals the last
+        best = {"step": step, "accuracy": test["accuracy"]}
+      progress.update(test=test, best=best, to_evaluate=False)
 
-      running: collections.deque = collections.deque()
-      for step in range(start + 1, total_steps + 1):
-        profile.step(step)
-        batch = steps.shard(setup.pipeline.train_batch(step - 1), setup.devices)
-        state, metrics = train_step(state, setup.arrays, batch)
-        running.append((step, metrics))
-        evaluate_now = setup.due(step, config.eval.every_steps, config.eval.every_epochs)
-        every = config.checkpoint.every_steps
-        save_now = setup.due(step, every) if every else evaluate_now
-        pause = evaluate_now or save_now or stop.signal
-        while len(running) > (0 if pause else 1):  # the next step is under way before this one's metrics are read
-          read(*running.popleft())
-        if pause:
-          meter.pause()
-          test = evaluate(step) if evaluate_now else None
-          meter.pause()
-          checkpoints.save(state, {**progress, "meter": meter.state}, test and test["accuracy"])
-          if stop.signal and step < total_steps:
-            checkpoints.wait()
-            raise Interrupted(stop.signal, step)
-          meter.resume()
+    def pause(step: int, evaluate_now: bool, asked: int) -> None:
+      """What is done between two steps; ends the run where a signal asks for it."""
+      meter.pause()
+      try:
+        if evaluate_now:
+          evaluate(step)
+      except BrokenOff as broken_off:
+        asked = broken_off.signal
+      meter.pause()
+      if journal:
+        journal.sync()
+      checkpoints.save(state, {**progress, "meter": meter.state})
+      if asked:
+        checkpoints.wait()
+        raise Interrupted(asked, step)
+      meter.resume()
+
+    if progress["to_evaluate"]:
+      pause(start, True, 0)
+    running: collections.deque = collections.deque()
+    batches = stack.enter_context(contextlib.closing(setup.pipeline.train_batches(start)))
+    for step in range(start + 1, total_steps + 1):
+      profile.step(step)
+      batch = steps.shard(next(batches), setup.devices)
+      signal = stop.poll()
+      state, metrics = train_step(state, setup.arrays, batch, steps.stop_flags(signal, setup.devices))
+      running.append((step, metrics))
+      evaluate_now = setup.due(step, config.eval.every_steps, config.eval.every_epochs)
+      every = config.checkpoint.every_steps
+      save_now = setup.due(step, every) if every else evaluate_now
+      asked = signal if jax.process_count() == 1 else 0  # several processes wait until all have read it
+      # The next step is under way before this one's metrics are read, but for a pause.
+      while running and (len(running) > 1 or evaluate_now or save_now or asked):
+        asked = read(*running.popleft()) or asked
+      if evaluate_now or save_now or asked:
+        pause(step, evaluate_now, asked)
+    if display:
       display.doing("evaluating the training images")
-      train = setup.evaluate(setup.evaluated(state), "train", config.eval.train_images)
+    try:
+      train = setup.evaluate(state, "train", config.eval.train_images, stop.poll)
+    except BrokenOff as broken_off:
+      checkpoints.wait()
+      raise Interrupted(broken_off.signal, total_steps) from None
     checkpoints.wait()
-
-  outcome = {
-    "trial": trial,
-    "seed": config.seed,
-    "overrides": overrides or {},
-    "steps": total_steps,
-    "test_accuracy": progress["test"]["accuracy"],
-    "test_loss": progress["test"]["loss"],
-    "test_images": progress["test"]["count"],
-    "best_test_accuracy": progress["best"]["accuracy"],
-    "best_step": progress["best"]["step"],
-    "train_accuracy": train["accuracy"],
-    "train_loss": train["loss"],
-    "params": inference["params"],
-    "macs": inference["macs"],
-    "flops": inference["flops"],
-    "train_flops": total_steps * step_flops,
-    "images_per_second": meter.step_seconds and batch_size / meter.step_seconds,
-    "wall_seconds": meter.state["wall_seconds"],
-    "device": setup.devices[0].device_kind,
-    "devices": len(setup.devices),
-    "versions": versions(),
-  }
-  write_json(directory / "result.json", outcome)
-  return outcome
+  progress["meter"] = meter.state
+  result = outcome(setup, progress, train, inference, step_flops, **about)
+  if processes.first():
+    with writing(directory / "result.json"):
+      write_json(directory / "result.json", result)
+  return result
 
 
-def versions() -> dict[str, str]:
-  """Of Python and of the packages that decide what comes out."""
-  packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-  return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}}
-
-
-def evaluate_checkpoint(
-  config: ConfigDict, directory: str | Path, split: str = "test", step: int | None = None
-) -> dict:
-  """Exact evaluation of a checkpoint.
-
-  Args:
-    config: of the run; its `eval` and `log` sections and its directories may differ.
-    directory: the run's.
-    split: "test" or "train".
-    step: of the checkpoint; None: the newest.
-
-  Returns:
-    {"workdir", "step", "split", "loss" (nats), "accuracy" (0 to 1), "correct", "count"}.
-
-  Raises:
-    ConfigError: the user's mistake.
-  """
-  directory = workdir.locate(directory)
-  workdir.compare(directory, config)
-  setup = set_up(config, training=False)
-  with Checkpoints(directory, config.checkpoint.keep, read_only=True) as checkpoints:
-    state, _ = checkpoints.restore(setup.first_state(), step)
-  measured = setup.evaluate(setup.evaluated(state), split)
-  return {"workdir": str(directory), "step": int(state.step), "split": split, **measured}
+def _beginning(setup: Setup, checkpoints: Checkpoints) -> tuple[steps.TrainState, dict]:
+  """The state and the progress that training goes on from."""
+  state = setup.first_state()
+  if restored := checkpoints.restore(state):
+    return restored
+  if setup.config.train.init_from:
+    state, fresh = fine_tuning.start(state, setup.config)
+    if processes.first():
+      kept = f", but for {', '.join(fresh)}" if fresh else ""
+      print(f"the network is that of {setup.config.train.init_from}{kept}", file=sys.stderr)
+  return state, {"meter": None, "test": None, "best": None, "to_evaluate": False}

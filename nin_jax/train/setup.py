@@ -1,5 +1,6 @@
 """All that a config decides before the first step."""
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -15,8 +16,10 @@ from ml_collections import ConfigDict
 from nin_jax import data, models
 from nin_jax.config import validate
 from nin_jax.errors import ConfigError
-from nin_jax.train import averaging, evaluation, steps
+from nin_jax.train import averaging, evaluation, processes, steps, workdir
 from nin_jax.train.optimizer import optimizer
+
+OWN = ("data.dir", "data.cache_dir", "data.workers")  # what each process of a run may have its own way
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Setup:
     devices: that the run is spread over.
     image_shape: (height, width, channels) that the network sees.
     network: see `models.build`.
-    pipeline: the data set.
+    pipeline: the data set, this process's part of each batch.
     total_steps: of the whole training.
     update, rate: the optimizer and its learning rate.
   """
@@ -37,7 +40,7 @@ class Setup:
   devices: list[jax.Device]
   image_shape: tuple[int, int, int]
   network: nn.Module
-  pipeline: data.Resident
+  pipeline: data.Pipeline
   total_steps: int
   update: optax.GradientTransformation
   rate: optax.Schedule
@@ -48,8 +51,11 @@ class Setup:
     return steps.replicate(self.pipeline.arrays, self.devices)
 
   def first_state(self) -> steps.TrainState:
-    """The state before the first step, on each device."""
-    state = steps.init_state(self.network, self.update, self.config, self.image_shape)
+    """The state before the first step, initialised by the seed."""
+    return steps.init_state(self.network, self.update, self.config, self.image_shape)
+
+  def replicate(self, state: steps.TrainState) -> steps.TrainState:
+    """The state on each device."""
     return steps.replicate(state, self.devices)
 
   def due(self, step: int, every_steps: int, every_epochs: float = 0.0) -> bool:
@@ -90,11 +96,14 @@ class Setup:
     batch_stats = steps.replicate(jax.tree.map(lambda x: x / count, total), self.devices)
     return {"params": state.average, "batch_stats": batch_stats}
 
-  def evaluate(self, variables: dict, split: str, images: int = 0) -> dict[str, float | int]:
+  def evaluate(
+    self, state: steps.TrainState, split: str, images: int = 0, poll: Callable[[], int] = lambda: 0
+  ) -> dict[str, float | int]:
     """See `evaluation.evaluate`; of the first `images` of a split ("train" or "test"), or of all at 0."""
     size = evaluation.batch_size(self.config.eval.batch_size or self.config.data.batch_size, self.devices)
-    batches = self.pipeline.eval_batches(split, size, images)
-    return evaluation.evaluate(self._eval_steps[split], variables, self.arrays, batches, self.devices)
+    step, variables = self._eval_steps[split], self.evaluated(state)
+    with contextlib.closing(self.pipeline.eval_batches(split, size, images)) as batches:
+      return evaluation.evaluate(step, variables, self.arrays, batches, self.devices, poll)
 
 
 def set_up(config: ConfigDict, training: bool = True) -> Setup:
@@ -105,10 +114,10 @@ def set_up(config: ConfigDict, training: bool = True) -> Setup:
     training: False for evaluation alone, whose batches are padded: the devices need not divide data.batch_size.
 
   Raises:
-    ConfigError: the user's mistake.
+    ConfigError: the user's mistake, or the processes of the run are not of one mind.
   """
-  devices = jax.local_devices()
-  validate(config, len(devices) if training else 1)
+  devices = jax.devices()
+  validate(config, len(devices) if training or jax.process_count() > 1 else 1)
   averaging.check(config.train)
   spec = data.spec(config.data)
   if config.model.num_classes != spec.num_classes:
@@ -117,7 +126,24 @@ def set_up(config: ConfigDict, training: bool = True) -> Setup:
   network = models.build(config.model, spec.image_shape, config.precision, axis)
   params = models.variable_shapes(network, spec.image_shape)["params"]
   optimizer(config.optimizer, params, 1, 1.0)  # tells of mistakes before the data is read
-  pipeline = data.open(config.data, config.seed)
+  pipeline = data.open(config.data, config.seed, jax.process_index(), jax.process_count())
+  _agree(config, pipeline, devices)
   total_steps = config.train.steps or max(1, round(config.train.epochs * pipeline.steps_per_epoch))
   update, rate = optimizer(config.optimizer, params, total_steps, pipeline.steps_per_epoch)
   return Setup(config, devices, spec.image_shape, network, pipeline, total_steps, update, rate)
+
+
+def _agree(config: ConfigDict, pipeline: data.Pipeline, devices: list[jax.Device]) -> None:
+  """Raises ConfigError for the first thing that should be the same in all processes of a run and is not."""
+  mine = {name: value for name, value in workdir.flat(config).items() if name not in OWN} | {
+    "the number of training images": pipeline.num_train,
+    "the number of test images": pipeline.num_test,
+    "the number of devices": sum(device.process_index == jax.process_index() for device in devices),
+  }
+  everyone = processes.from_all(mine)
+  for name in mine:
+    values = [process.get(name) for process in everyone]
+    index = next((index for index, value in enumerate(values) if value != values[0]), 0)
+    if index:
+      accepted = f"the same in all processes: it is {values[0]!r} in process 0"
+      raise ConfigError(name, values[index], accepted)

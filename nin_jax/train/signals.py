@@ -1,7 +1,10 @@
-"""SIGTERM and SIGINT end a run after the step that is under way."""
+"""SIGTERM, SIGINT and a cloud's notice of preemption end a run after the step that is under way."""
 
 import signal
+from collections.abc import Callable, Sequence
 from types import FrameType
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Interrupted(Exception):
@@ -18,17 +21,28 @@ class Interrupted(Exception):
 
 
 class StopRequest:
-  """Within the `with` block, `signal` is the number of the first SIGTERM or SIGINT that came, or None.
+  """Within the `with` block, the first of some signals is noted; a second one acts as it would outside of the block.
 
-  A second one acts as it would outside of the block.
+  Args:
+    signals: which.
+    preempted: a function of the number of calls so far that says whether a notice of preemption asks to stop, as
+      SIGTERM would.
   """
 
-  def __init__(self) -> None:
-    self.signal: int | None = None
+  def __init__(self, signals: Sequence[int] = SIGNALS, preempted: Callable[[int], bool] = lambda _: False):
+    self._signals, self._preempted = signals, preempted
+    self._signal, self._calls = 0, 0
     self._before: dict = {}
 
+  def poll(self) -> int:
+    """The signal's number, or 0. In a run of several processes, all of them call it equally often."""
+    self._calls += 1
+    if self._preempted(self._calls):
+      self._signal = self._signal or signal.SIGTERM
+    return self._signal
+
   def __enter__(self) -> "StopRequest":
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in self._signals:
       try:
         self._before[number] = signal.signal(number, self._note)
       except ValueError:  # not in the main thread (a notebook's worker, a test): the caller's handlers stay
@@ -36,7 +50,7 @@ class StopRequest:
     return self
 
   def _note(self, number: int, _: FrameType | None) -> None:
-    self.signal = number
+    self._signal = number
     self._restore()
 
   def _restore(self) -> None:

@@ -19,7 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int
 from ml_collections import ConfigDict
 
-from nin_jax.data import Resident as Pipeline
+from nin_jax.data import Pipeline
 from nin_jax.train import averaging
 from nin_jax.train.objective import cross_entropy, objective
 
@@ -46,13 +46,28 @@ class TrainState:
 
 
 def replicate(tree: Any, devices: Devices) -> Any:
-  """Puts arrays on each device, whole."""
-  return jax.device_put(tree, NamedSharding(Mesh(np.asarray(devices), (AXIS,)), PartitionSpec()))
+  """Puts arrays on each device, whole; in a run of several processes, each puts its own, which are to be equal."""
+  sharding = NamedSharding(Mesh(np.asarray(devices), (AXIS,)), PartitionSpec())
+  if _local(devices) == len(devices):
+    return jax.device_put(tree, sharding)
+  # device_put would send the arrays to all processes, to compare them
+  place = lambda host: jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+  return jax.tree.map(lambda array: place(np.asarray(array)), tree)
 
 
-def shard(batch: np.ndarray, devices: Devices) -> np.ndarray:
-  """[n, ...] → [devices, n / devices, ...]."""
-  return batch.reshape(len(devices), -1, *batch.shape[1:])
+def shard(batch: Any, devices: Devices) -> Any:
+  """[n, ...] → [devices of this process, n / devices, ...] for each array of a tree."""
+  return jax.tree.map(lambda x: x.reshape(_local(devices), -1, *x.shape[1:]), batch)
+
+
+def stop_flags(signal: int, devices: Devices) -> np.ndarray:
+  """A signal's number, or 0, as the steps take it: int32 [devices of this process]."""
+  return np.full(_local(devices), signal, np.int32)
+
+
+def _local(devices: Devices) -> int:
+  """How many of the devices are this process's."""
+  return sum(device.process_index == jax.process_index() for device in devices)
 
 
 def init_state(
@@ -84,8 +99,8 @@ def train_step(
   config: ConfigDict,
   total_steps: int,
   devices: Devices,
-) -> Callable[[TrainState, Any, np.ndarray], tuple[TrainState, dict[str, Array]]]:
-  """Makes step(state, arrays, batch) → (state, metrics); the state given is donated.
+) -> Callable[[TrainState, Any, Any, np.ndarray], tuple[TrainState, dict[str, Array]]]:
+  """Makes step(state, arrays, batch, stop) → (state, metrics); the state given is donated.
 
   Data augmentation and dropout are functions of (seed, step, position in the batch), so that neither the number of
   devices nor `train.accumulate_steps` changes them. With D devices, per-device batch normalisation sees the batch in
@@ -100,12 +115,13 @@ def train_step(
     devices: to run on.
 
   Returns:
-    The step. `batch` is [devices, n / devices, ...]; the metrics are those of `objective`, over the whole batch.
+    The step. `batch` is [devices, n / devices, ...]; the metrics are those of `objective`, over the whole batch, and
+    "stop", the largest of `stop_flags` over all devices: so all processes read the same, and stop at the same step.
   """
   parts = config.train.accumulate_steps
   seed_key = jax.random.fold_in(jax.random.key(config.seed), 1)
 
-  def step(state: TrainState, arrays: Any, batch: Any) -> tuple[TrainState, dict[str, Array]]:
+  def step(state: TrainState, arrays: Any, batch: Any, stop: Array) -> tuple[TrainState, dict[str, Array]]:
     n = jax.tree.leaves(batch)[0].shape[0]
     positions = lax.axis_index(AXIS) * n + jnp.arange(n)
     data_key, dropout_key = jax.random.split(jax.random.fold_in(seed_key, state.step))
@@ -124,21 +140,21 @@ def train_step(
     else:
       in_parts = jax.tree.map(lambda x: x.reshape(parts, n // parts, *x.shape[1:]), (batch, positions))
       batch_stats, (grads, metrics) = _accumulate(gradient, state.batch_stats, in_parts)
-    spread = lax.pmax(metrics.pop("spread"), AXIS)
+    largest = lax.pmax({"spread": metrics.pop("spread"), "stop": stop}, AXIS)
     grads, batch_stats, metrics = lax.pmean((grads, batch_stats, metrics), AXIS)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     average = averaging.update(config.train, state.average, params, state.step + 1, total_steps)
-    return TrainState(state.step + 1, params, batch_stats, opt_state, average), {**metrics, "spread": spread}
+    return TrainState(state.step + 1, params, batch_stats, opt_state, average), metrics | largest
 
   return jax.pmap(
-    step, AXIS, in_axes=(None, None, 0), out_axes=(None, None), donate_argnums=(0,), devices=list(devices)
+    step, AXIS, in_axes=(None, None, 0, 0), out_axes=(None, None), donate_argnums=(0,), devices=list(devices)
   )
 
 
 def statistics_step(
   network: nn.Module, pipeline: Pipeline, seed: int, devices: Devices
-) -> Callable[[Any, Any, Any, np.ndarray, int], Any]:
+) -> Callable[[Any, Any, Any, Any, int], Any]:
   """Makes step(params, batch_stats, arrays, batch, number) → the batch statistics of that batch alone.
 
   Args:
@@ -180,8 +196,10 @@ def _accumulate(gradient: Callable, batch_stats: Any, in_parts: Any) -> tuple[An
 
 def eval_step(
   network: nn.Module, pipeline: Pipeline, split: str, devices: Devices
-) -> Callable[[dict, Any, np.ndarray], dict[str, Array]]:
-  """Makes step(variables, arrays, batch) → {"loss": sum over images, "correct", "count"}, padding left out.
+) -> Callable[[dict, Any, Any, np.ndarray], dict[str, Array]]:
+  """Makes step(variables, arrays, batch, stop) → {"loss": sum over images, "correct", "count", "stop"}.
+
+  Padding is left out; "stop" is as in `train_step`.
 
   Args:
     network: see `models.build`.
@@ -190,13 +208,13 @@ def eval_step(
     devices: to run on.
   """
 
-  def step(variables: dict, arrays: Any, batch: Any) -> dict[str, Array]:
+  def step(variables: dict, arrays: Any, batch: Any, stop: Array) -> dict[str, Array]:
     images, labels, mask = pipeline.load_eval(arrays, split, batch)
     logits, _ = network.apply(variables, images)
     correct = (jnp.argmax(logits, axis=-1) == labels) & (mask > 0)
     # where, not a product: a padded image's loss may be infinite
     losses = jnp.where(mask > 0, cross_entropy(logits, labels), 0.0)
     sums = {"loss": losses.sum(), "correct": correct.sum(), "count": (mask > 0).sum()}
-    return lax.psum(sums, AXIS)
+    return lax.psum(sums, AXIS) | {"stop": lax.pmax(stop, AXIS)}
 
-  return jax.pmap(step, AXIS, in_axes=(None, None, 0), out_axes=None, devices=list(devices))
+  return jax.pmap(step, AXIS, in_axes=(None, None, 0, 0), out_axes=None, devices=list(devices))

@@ -1,16 +1,32 @@
 """A run's directory: its config, and whether another run may go on in it."""
 
+import contextlib
+import fcntl
 import json
+import logging
+import os
+import socket
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ml_collections import ConfigDict
 
 from nin_jax.errors import ConfigError
-from nin_jax.train.journal import write_json
+from nin_jax.train.storage import write_json
 
 # What may be changed when a run goes on: nothing of it decides which parameters come out.
-FREE = ("log", "checkpoint", "eval", "data.dir", "data.cache_dir", "train.dead_steps")
+FREE = (
+  "log",
+  "checkpoint",
+  "eval",
+  "data.dir",
+  "data.cache_dir",
+  "data.workers",
+  "data.broken_images",
+  "train.dead_steps",
+)
+_LOCK = ".lock"
 
 
 def locate(directory: str | Path) -> Path:
@@ -24,39 +40,72 @@ def locate(directory: str | Path) -> Path:
   return Path(directory).expanduser()
 
 
-def claim(directory: Path, config: ConfigDict) -> None:
-  """Makes the directory and writes `config.json`, or checks that the run in it is of this config.
+@contextlib.contextmanager
+def claim(directory: Path, config: ConfigDict) -> Iterator[None]:
+  """Makes the directory and writes `config.json`, or checks that the run in it is of this config; keeps others out.
+
+  The system lets go of the lock when the process ends, however it ends.
 
   Raises:
-    ConfigError: the directory can't be made or written to, or holds the run of another config.
+    ConfigError: the directory can't be made or written to, holds the run of another config, or another run is at it.
   """
   if (directory / "config.json").exists():
     compare(directory, config)
   try:
     directory.mkdir(parents=True, exist_ok=True)
-    write_json(directory / "config.json", config.to_dict())
+    lock = (directory / _LOCK).open("a+")
   except OSError as error:
-    accepted = f"a directory that can be made and written to ({error.strerror})"
+    raise _not_writable(directory, error) from error
+  with lock:
+    _lock(lock, directory)
+    try:
+      write_json(directory / "config.json", config.to_dict())
+    except OSError as error:
+      raise _not_writable(directory, error) from error
+    yield
+
+
+def _not_writable(directory: Path, error: OSError) -> ConfigError:
+  return ConfigError("--workdir", str(directory), f"a directory that can be made and written to ({error.strerror})")
+
+
+def _lock(lock: IO, directory: Path) -> None:
+  try:
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    lock.truncate(0)
+    lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+    lock.flush()
+  except BlockingIOError as error:
+    lock.seek(0)
+    holder = lock.read(200) or "another process"
+    accepted = f"a directory that no other run is writing to; {holder} is at this one"
     raise ConfigError("--workdir", str(directory), accepted) from error
+  except OSError as error:  # some network file systems have no locks
+    logging.warning("%s can't be locked (%s): take care that one run alone writes there.", directory, error.strerror)
 
 
-def compare(directory: Path, config: ConfigDict) -> None:
-  """Checks that a config is that of the run in a directory, but for the fields that are `FREE`.
+def compare(directory: Path, config: ConfigDict, also_free: tuple[str, ...] = ()) -> None:
+  """Checks that a config is that of the run in a directory, but for the fields that are `FREE`, or `also_free`.
 
   Raises:
     ConfigError: there is no run, or one of another config.
   """
-  there = _flat(_read(directory / "config.json"))
-  asked = _flat(json.loads(json.dumps(config.to_dict())))
-  free = tuple(f"{name}." for name in FREE)
+  there, asked = _flat(_read(directory / "config.json")), flat(config)
+  free = FREE + also_free
+  inside = tuple(f"{name}." for name in free)
   differ = [
     f"{name} {there.get(name)!r} → {asked.get(name)!r}"
     for name in sorted(there.keys() | asked.keys())
-    if there.get(name) != asked.get(name) and name not in FREE and not name.startswith(free)
+    if there.get(name) != asked.get(name) and name not in free and not name.startswith(inside)
   ]
   if differ:
     shown = ", ".join(differ[:3]) + (f" and {len(differ) - 3} more" if len(differ) > 3 else "")
     raise ConfigError("--workdir", str(directory), f"a new directory, or the config of the run in this one ({shown})")
+
+
+def flat(config: ConfigDict) -> dict[str, Any]:
+  """{section.field: JSON value} of a config."""
+  return _flat(json.loads(json.dumps(config.to_dict())))
 
 
 def read_config(directory: str | Path) -> ConfigDict:
@@ -68,10 +117,17 @@ def read_config(directory: str | Path) -> ConfigDict:
   return ConfigDict(_tuples(_read(locate(directory) / "config.json")))
 
 
-def result(directory: Path) -> dict | None:
-  """`result.json` of a run that has ended, or None."""
+def result(directory: Path, config: ConfigDict) -> dict | None:
+  """`result.json` of a run of this config that has ended, or None.
+
+  Raises:
+    ConfigError: the run that has ended is of another config.
+  """
   path = directory / "result.json"
-  return _read(path) if path.exists() else None
+  if not path.exists():
+    return None
+  compare(directory, config)
+  return _read(path)
 
 
 def _read(path: Path) -> dict:

@@ -1,0 +1,50 @@
+"""The flags of a run over several processes, and how such a process leaves."""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+
+from absl import flags
+
+from experiments import command
+from nin_jax.errors import ConfigError
+
+ADDRESS = flags.DEFINE_string(
+  "coordinator_address",
+  os.environ.get("JAX_COORDINATOR_ADDRESS"),
+  "HOST:PORT of process 0, in a run of several. Under Slurm and on TPU pods it is found.",
+)
+COUNT = flags.DEFINE_integer("num_processes", os.environ.get("JAX_NUM_PROCESSES"), "How many there are.")
+INDEX = flags.DEFINE_integer("process_id", os.environ.get("JAX_PROCESS_ID"), "Which one this is, from 0.")
+DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Join the other processes as the cluster's environment says.")
+
+
+def joined(main: Callable[[], int | None]) -> Callable[[], int | None]:
+  """`main` within the run's other processes, if there are any."""
+
+  def inside() -> int | None:
+    from nin_jax.train import processes  # here, so that a mistake in a flag is told at once
+
+    processes.join(ADDRESS.value, COUNT.value, INDEX.value, DISTRIBUTED.value)
+    import jax
+
+    if jax.process_count() == 1:
+      return main()
+    # Left as usual, a process would wait at its end for the others, which may wait for it.
+    try:
+      status = main()
+    except SystemExit as error:
+      status = error.code
+    except ConfigError as error:
+      status = command.tell(error)
+    except BaseException:
+      traceback.print_exc()
+      status = 1
+    if status:
+      sys.stdout.flush()
+      sys.stderr.flush()
+      os._exit(status)
+    return status
+
+  return inside

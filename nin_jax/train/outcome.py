@@ -1,0 +1,48 @@
+"""`result.json`: what a run reached."""
+
+import importlib.metadata
+import platform
+from typing import Any
+
+from nin_jax.train.setup import Setup
+
+
+def outcome(setup: Setup, progress: dict, train: dict, inference: dict, step_flops: int, **more: Any) -> dict:
+  """The object in `result.json`.
+
+  Args:
+    setup: of the run.
+    progress: of the last checkpoint: "meter", "test" and "best".
+    train: the last evaluation of training images.
+    inference: the cost of one image, `cost.Cost.total`.
+    step_flops: of one step of training.
+    **more: further entries.
+  """
+  meter, steps = progress["meter"], setup.total_steps
+  seconds, batch_size = meter["seconds"], setup.config.data.batch_size
+  return more | {
+    "seed": setup.config.seed,
+    "steps": steps,
+    "test_accuracy": progress["test"]["accuracy"],
+    "test_loss": progress["test"]["loss"],
+    "test_images": progress["test"]["count"],
+    "best_test_accuracy": progress["best"]["accuracy"],
+    "best_step": progress["best"]["step"],
+    "train_accuracy": train["accuracy"],
+    "train_loss": train["loss"],
+    "params": inference["params"],
+    "macs": inference["macs"],
+    "flops": inference["flops"],
+    "train_flops": steps * step_flops,
+    "images_per_second": batch_size * meter["measured_steps"] / seconds if seconds else None,
+    "wall_seconds": meter["wall_seconds"],
+    "device": setup.devices[0].device_kind,
+    "devices": len(setup.devices),
+    "versions": versions(),
+  }
+
+
+def versions() -> dict[str, str]:
+  """Of Python and of the packages that decide what comes out."""
+  packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+  return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}}

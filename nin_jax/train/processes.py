@@ -1,0 +1,139 @@
+"""One training over several processes: joining, telling, and noticing that another one has gone.
+
+All processes run the same program. Only the first one (process 0) touches the workdir; the others are told.
+"""
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from nin_jax.errors import ConfigError
+
+HEARTBEAT_SECONDS = 60  # a machine that has lost its power is missed after so long; a process that died, at once
+
+# How the transports and JAX's coordination service say that the other side is no longer there.
+_LOST = re.compile(r"gloo|nccl|connection|socket|peer|coordination|heartbeat|barrier|unavailable", re.IGNORECASE)
+
+
+class PeerLost(RuntimeError):
+  """Another process of the run has ended, so that this one can't go on."""
+
+
+def join(address: str | None = None, count: int | None = None, index: int | None = None, auto: bool = False) -> None:
+  """Joins the other processes of the run, where there are others; to be called before anything else of JAX.
+
+  The three numbers may be left to the cluster's environment: Slurm (an `srun` of more than one task), a TPU pod,
+  Open MPI and Kubernetes are known to JAX.
+
+  Args:
+    address: HOST:PORT of the first process, which listens there; None: the cluster's, if there is one.
+    count: of the processes.
+    index: of this process, from 0.
+    auto: True joins by the cluster's environment also where nothing here tells that there are others.
+
+  Raises:
+    ConfigError: an address without a port, an index out of range, a part missing, or the others did not come.
+  """
+  if address is None and (count is not None or index is not None):
+    raise ConfigError("--coordinator_address", None, "HOST:PORT of process 0, with --num_processes and --process_id")
+  if address is None and not auto and not _several():
+    return
+  if address is not None and not re.fullmatch(r".+:\d{1,5}", address):
+    raise ConfigError("--coordinator_address", address, "HOST:PORT")
+  if count is not None and count < 1:
+    raise ConfigError("--num_processes", count, "1 or more")
+  if index is not None and not 0 <= index < (count or index + 1):
+    raise ConfigError("--process_id", index, f"0 to {count - 1}" if count else "0 or more, with --num_processes")
+  try:
+    jax.distributed.initialize(address, count, index, heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
+  except (ValueError, RuntimeError) as error:
+    reason = str(error).splitlines()[0]
+    accepted = f"--coordinator_address, --num_processes and --process_id of processes that all start ({reason})"
+    raise ConfigError("--coordinator_address", address, accepted) from error
+
+
+def _several() -> bool:
+  """Whether the environment says that this process is one of several."""
+  tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1")  # of an srun; an sbatch script of its own is one process
+  return (tasks.isdigit() and int(tasks) > 1) or "," in os.environ.get("TPU_WORKER_HOSTNAMES", "")
+
+
+def first() -> bool:
+  """Whether this is the process that writes."""
+  return jax.process_index() == 0
+
+
+def on_first(make: Callable[[], Any]) -> Any:
+  """What `make` returns on the first process, a JSON value, in all; or the ConfigError that it raises there, in all."""
+  if jax.process_count() == 1:
+    return make()
+  outcome, caught = {}, None
+  if first():
+    try:
+      outcome = {"value": make()}
+    except ConfigError as error:
+      caught, outcome = error, {"error": [error.field, str(error.value), error.accepted]}
+  outcome = json.loads(_broadcast(json.dumps(outcome).encode()))
+  if caught:
+    raise caught
+  if "error" in outcome:
+    raise ConfigError(*outcome["error"])
+  return outcome["value"]
+
+
+def arrays_of_first(tree: Any, like: Any) -> Any:
+  """The first process's arrays, bit for bit, in all.
+
+  Args:
+    tree: of NumPy arrays, shaped as `like`; read on the first process only.
+    like: a tree of arrays or of their shapes.
+  """
+  if jax.process_count() == 1:
+    return tree
+  leaves, structure = jax.tree.flatten(like)
+  sizes = [int(np.prod(leaf.shape)) * np.dtype(leaf.dtype).itemsize for leaf in leaves]
+  given = jax.tree.leaves(tree) if first() else []
+  data = _broadcast(b"".join(np.ascontiguousarray(leaf).tobytes() for leaf in given), sum(sizes))
+  ends = np.cumsum(sizes)
+  parts = (data[end - size : end] for end, size in zip(ends, sizes, strict=True))
+  arrays = [np.frombuffer(part, leaf.dtype).reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)]
+  return jax.tree.unflatten(structure, arrays)
+
+
+def from_all(value: Any) -> list[Any]:
+  """Each process's JSON value, in order, in all."""
+  if jax.process_count() == 1:
+    return [value]
+  data = json.dumps(value).encode()
+  length = int(multihost_utils.process_allgather(np.int32(len(data))).max())
+  padded = np.frombuffer(data.ljust(length), np.uint8)  # JSON takes blanks at its end
+  return [json.loads(row.tobytes()) for row in multihost_utils.process_allgather(padded)]
+
+
+def _broadcast(data: bytes, length: int | None = None) -> bytes:
+  """The first process's bytes. As bytes: a sum over processes would turn −0.0 into 0.0."""
+  if length is None:
+    length = int(multihost_utils.broadcast_one_to_all(np.int32(len(data))))
+  buffer = np.frombuffer(data, np.uint8) if first() else np.zeros(length, np.uint8)
+  return np.asarray(multihost_utils.broadcast_one_to_all(buffer)).tobytes()
+
+
+@contextlib.contextmanager
+def watched() -> Iterator[None]:
+  """Within it, what JAX raises because another process has gone is a PeerLost."""
+  try:
+    yield
+  except jax.errors.JaxRuntimeError as error:
+    reason = str(error).splitlines()[0]
+    if jax.process_count() > 1 and _LOST.search(reason):
+      raise PeerLost(
+        f"another process of this run has ended, and this one can't go on without it ({reason})"
+      ) from error
+    raise

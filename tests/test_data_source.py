@@ -63,13 +63,19 @@ def fields(tmp_path, **changes):
   return section
 
 
-def test_photographs_of_all_sizes_and_kinds_are_decoded_and_resized(photos, tmp_path):
-  section = fields(tmp_path, name="photos", dir=photos, image_size=24, test_split="train[5:]")
+@pytest.mark.parametrize("resize", ["crop", "warp"])
+def test_photographs_of_all_sizes_and_kinds_are_decoded_and_resized(photos, tmp_path, resize):
+  section = fields(tmp_path, name="photos", dir=photos, image_size=24, test_split="train[5:]", resize=resize)
   opened = data.open(section, seed=0)
   assert opened.spec == data.Spec("photos", (24, 24, 3), 3, (None, None, 3))
   assert opened.arrays["train"]["labels"].tolist() == [0, 1, 2] * 4
   for i in (2, 3, 6, 7):  # the PNGs, which lose nothing
-    expected = np.asarray(photo(i)[0].convert("RGB").resize((24, 24), Image.Resampling.BILINEAR))
+    image, box = photo(i)[0].convert("RGB"), None
+    if resize == "crop":
+      side = min(image.size)
+      left, top = (image.width - side) // 2, (image.height - side) // 2
+      box = (left, top, left + side, top + side)
+    expected = np.asarray(image.resize((24, 24), Image.Resampling.BILINEAR, box))
     np.testing.assert_array_equal(opened.arrays["train"]["images"][i], expected)
   np.testing.assert_array_equal(opened.arrays["test"]["images"], opened.arrays["train"]["images"][5:])
 
@@ -162,7 +168,7 @@ def test_images_without_labels_are_refused(tmp_path, photos):
 def test_a_set_too_large_to_stay_on_the_device_is_refused(tmp_path, photos, monkeypatch):
   monkeypatch.setattr(resident, "MAX_BYTES", 17 * 8 * 8 * 3 - 1)
   with pytest.raises(ConfigError, match=r"data.name='photos'.*GiB decoded; at 8×8 .*data.image_size"):
-    data.open(fields(tmp_path, name="photos", dir=photos, image_size=8), seed=0)
+    data.open(fields(tmp_path, name="photos", dir=photos, image_size=8, pipeline="resident"), seed=0)
 
 
 def test_damaged_record_files_are_the_directorys_fault(tmp_path, photos):

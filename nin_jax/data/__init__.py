@@ -1,7 +1,10 @@
 """Data sets by name → batches that are a function of (seed, step)."""
 
-from nin_jax.data.metadata import Spec, spec
+from nin_jax.data.metadata import Spec, mistakes, spec, spec_mistakes
+from nin_jax.data.opening import open
+from nin_jax.data.pipeline import Pipeline
 from nin_jax.data.preparation import prepare
-from nin_jax.data.resident import Resident, open
+from nin_jax.data.resident import Resident
+from nin_jax.data.stream import Stream
 
-__all__ = ["Resident", "Spec", "open", "prepare", "spec"]
+__all__ = ["Pipeline", "Resident", "Spec", "Stream", "mistakes", "open", "prepare", "spec", "spec_mistakes"]

@@ -1,4 +1,4 @@
-"""Random shifts, crops and flips of images, drawn from one key for each example."""
+"""Random shifts, crops, flips and colours of images, drawn from one key for each example."""
 
 import jax
 import jax.numpy as jnp
@@ -61,3 +61,46 @@ def augment(
   if flip:
     images = jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
   return images
+
+
+GREY = (0.299, 0.587, 0.114)  # of red, green, blue: ITU-R BT.601's luma
+
+
+def jitter(
+  images: Float[Array, "n h w c"],
+  key: Array,
+  positions: Int[Array, " n"],
+  *,
+  brightness: float = 0.0,
+  contrast: float = 0.0,
+  saturation: float = 0.0,
+) -> Float[Array, "n h w c"]:
+  """Changes the colours of each image by factors of its own, as torchvision's ColorJitter but in a fixed order.
+
+  With b, c and s uniform in 1 ± brightness, 1 ± contrast and 1 ± saturation, and clip to [0, 1]:
+
+    x ← clip(b x),  x ← clip(c x + (1 − c) mean(grey(x))),  x ← clip(s x + (1 − s) grey(x))
+
+  grey(x) is each pixel's luma, 0.299 R + 0.587 G + 0.114 B, and mean its mean over the image. Grey images are their own
+  luma, and have no saturation; of four channels the last, transparency, is left alone.
+
+  Args:
+    images: float [n, h, w, c], 0 to 1, not yet normalised.
+    key, positions: as in `augment`; the draws are apart from its own.
+    brightness, contrast, saturation: 0 to 1; 0 leaves that out.
+  """
+  if not (brightness or contrast or saturation):
+    return images
+  draw = lambda position: jax.random.uniform(jax.random.fold_in(jax.random.fold_in(key, position), 1), (3,))
+  spread = jnp.array([brightness, contrast, saturation], images.dtype)
+  factors = 1 + spread * (2 * jax.vmap(draw)(positions) - 1)
+  b, c, s = (factors[:, i, None, None, None] for i in range(3))
+  x, alpha = (images[..., :3], images[..., 3:]) if images.shape[-1] == 4 else (images, None)
+  grey = lambda x: (x * jnp.array(GREY, x.dtype)).sum(-1, keepdims=True) if x.shape[-1] == 3 else x
+  if brightness:
+    x = jnp.clip(b * x, 0, 1)
+  if contrast:
+    x = jnp.clip(c * x + (1 - c) * grey(x).mean((1, 2, 3), keepdims=True), 0, 1)
+  if saturation and x.shape[-1] == 3:
+    x = jnp.clip(s * x + (1 - s) * grey(x), 0, 1)
+  return x if alpha is None else jnp.concatenate([x, alpha], -1)

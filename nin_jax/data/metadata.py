@@ -1,9 +1,21 @@
 """What is known of a data set before anything of it is read: the shape of its images and its number of classes."""
 
 import dataclasses
+import math
+from collections.abc import Iterator
 
-from nin_jax.data import normalize, source, whitening
+from nin_jax.data import examples, normalize, whitening
 from nin_jax.errors import ConfigError
+
+SourceShape = tuple[int | None, int | None, int]
+
+CHOICES = {
+  "pipeline": ("auto", "resident", "stream"),
+  "broken_images": ("error", "skip"),
+  "resize": ("crop", "warp"),
+  "normalize": normalize.KINDS,
+}
+_COLOURS = ("brightness", "contrast", "saturation")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,63 +27,110 @@ class Spec:
     image_shape: (h, w, c) after data.image_size and data.crop.
     num_classes: the number of classes.
     source_shape: (h, w, c) of the stored images; h and w are None where they vary.
+    class_names: in the order of the labels; () where they are not known.
   """
 
   name: str
   image_shape: tuple[int, int, int]
   num_classes: int
-  source_shape: tuple[int | None, int | None, int]
+  source_shape: SourceShape
+  class_names: tuple[str, ...] = dataclasses.field(default=(), compare=False, repr=False)
 
 
 def spec(config_data) -> Spec:
-  """Returns the Spec of config.data from TFDS's own description; the set need not have been prepared.
+  """Returns the Spec of config.data from TFDS's own description, or a folder's directories.
+
+  A TFDS set need not have been prepared.
 
   Raises:
     ConfigError: data.name is unknown or holds no classified images, or a field of data is impossible for them.
   """
-  return of(config_data, source.builder(config_data))
+  return of(config_data, examples.find(config_data, prepared=False))
 
 
-def of(config_data, builder) -> Spec:
-  """Returns the Spec of config.data for a set whose builder is at hand; raises as `spec`."""
-  image, label = source.keys(config_data, builder)
-  source_shape = tuple(builder.info.features[image].shape)
-  height, width, channels = decoded_shape(config_data, source_shape)
-  _check(config_data, (height, width, channels))
+def of(config_data, found) -> Spec:
+  """Returns the Spec of config.data for a set that `examples.find` found; raises as `spec`."""
+  for mistake in (*mistakes(config_data), *spec_mistakes(config_data, found.shape)):
+    raise mistake
+  height, width, channels = decoded_shape(config_data, found.shape)
   if config_data.crop:
     height = width = config_data.crop
-  return Spec(config_data.name, (height, width, channels), builder.info.features[label].num_classes, source_shape)
+  return Spec(config_data.name, (height, width, channels), found.num_classes, found.shape, found.class_names)
 
 
-def decoded_shape(config_data, source_shape: tuple[int | None, int | None, int]) -> tuple[int, int, int]:
-  """Returns (h, w, c) after data.image_size and before data.crop.
-
-  Raises:
-    ConfigError: data.image_size is negative, or 0 for images of varying sizes.
-  """
-  size, name = config_data.image_size, config_data.name
-  if size < 0:
-    raise ConfigError("data.image_size", size, "a number of pixels, or 0 for the images as they are")
+def decoded_shape(config_data, source_shape: SourceShape) -> tuple[int, int, int]:
+  """Returns (h, w, c) after data.image_size and data.channels, and before data.crop."""
   height, width, channels = source_shape
-  if size:
-    return size, size, channels
-  if height is None or width is None:
-    raise ConfigError("data.image_size", size, f"a number of pixels: the images of {name} are of varying sizes")
-  return height, width, channels
+  size = config_data.image_size
+  return size or height, size or width, config_data.channels or channels
 
 
-def _check(config_data, shape: tuple[int, int, int]) -> None:
-  height, width, _ = shape
-  side = min(height, width)
-  if config_data.normalize not in normalize.KINDS:
-    raise ConfigError("data.normalize", config_data.normalize, f"one of {', '.join(normalize.KINDS)}")
-  if not 0 <= config_data.crop <= side:
-    raise ConfigError("data.crop", config_data.crop, f"0 (the whole image) to {side}: images are {height}×{width}")
-  if not 0 <= config_data.translate < side:
-    raise ConfigError("data.translate", config_data.translate, f"0 to {side - 1} pixels: images are {height}×{width}")
+def train_shape(config_data, source_shape: SourceShape) -> tuple[int, int, int]:
+  """Returns (h, w, c) that training images are decoded to: with random resized crops, what the network sees."""
+  height, width, channels = decoded_shape(config_data, source_shape)
+  crop = config_data.crop if config_data.random_resized_crop else 0
+  return crop or height, crop or width, channels
+
+
+def mistakes(config_data) -> Iterator[ConfigError]:
+  """Yields what is wrong with the section data whatever the set; values are taken to be of the right type."""
+
+  def mistake(name: str, accepted: str) -> ConfigError:
+    return ConfigError(f"data.{name}", config_data[name], accepted)
+
+  for name, choices in CHOICES.items():
+    if config_data[name] not in choices:
+      yield mistake(name, f"one of {', '.join(choices)}")
+  if config_data.image_size < 0:
+    yield mistake("image_size", "a number of pixels, or 0 for the images as they are")
+  if config_data.channels not in (0, 1, 3):
+    yield mistake("channels", "1 (grey), 3 (RGB), or 0 for those of the set")
   if config_data.batch_size < 1:
-    raise ConfigError("data.batch_size", config_data.batch_size, "1 image or more")
-  d = height * width * shape[2]
-  if config_data.normalize == "gcn_zca" and d > whitening.MAX_DIMENSIONS:
+    yield mistake("batch_size", "1 image or more")
+  if config_data.workers < 0:
+    yield mistake("workers", "a number of processes, or 0 for threads of this one")
+  for name in _COLOURS:
+    if not 0 <= config_data[name] <= 1:
+      yield mistake(name, "0 to 1: factors are drawn from 1 − this to 1 + this")
+  if not config_data.random_resized_crop and not isinstance(config_data.random_resized_crop, (tuple, list)):
+    yield mistake("random_resized_crop", "() or two numbers")
+  elif config_data.random_resized_crop:
+    if not _is_range(config_data.random_resized_crop, 1):
+      yield mistake("random_resized_crop", "() or two parts of the area, as (0.08, 1.0): 0 < smallest ≤ largest ≤ 1")
+    if config_data.pipeline == "resident":
+      yield mistake("pipeline", "stream or auto: data.random_resized_crop needs the images in their own sizes")
+  if not _is_range(config_data.random_aspect, math.inf):
+    yield mistake("random_aspect", "two ratios width / height, as (0.75, 1.33): 0 < smallest ≤ largest")
+
+
+def _is_range(values, largest: float) -> bool:
+  numbers = isinstance(values, (tuple, list)) and len(values) == 2 and all(isinstance(x, (int, float)) for x in values)
+  return numbers and 0 < values[0] <= values[1] <= largest and math.isfinite(values[1])
+
+
+def spec_mistakes(config_data, source_shape: SourceShape) -> Iterator[ConfigError]:
+  """Yields what is wrong with the section data for images of a shape; `mistakes` should have found nothing.
+
+  Args:
+    config_data: the config's section data.
+    source_shape: (h, w, c) of the stored images; h and w are None where they vary.
+  """
+  height, width, channels = decoded_shape(config_data, source_shape)
+  if height is None or width is None:
+    accepted = f"a number of pixels: the images of {config_data.name} are of varying sizes"
+    yield ConfigError("data.image_size", config_data.image_size, accepted)
+    return
+  side, name = min(height, width), f"images are {height}×{width}"
+  if not 0 <= config_data.crop <= side:
+    yield ConfigError("data.crop", config_data.crop, f"0 (the whole image) to {side}: {name}")
+  if not 0 <= config_data.translate < side:
+    yield ConfigError("data.translate", config_data.translate, f"0 to {side - 1} pixels: {name}")
+  d = height * width * channels
+  if config_data.normalize != "gcn_zca":
+    return
+  if d > whitening.MAX_DIMENSIONS:
     accepted = f"scale, standardize or gcn: whitening {height}×{width} images takes a {d}×{d} matrix"
-    raise ConfigError("data.normalize", "gcn_zca", f"{accepted} (at most {whitening.MAX_DIMENSIONS})")
+    yield ConfigError("data.normalize", "gcn_zca", f"{accepted} (at most {whitening.MAX_DIMENSIONS})")
+  elif config_data.random_resized_crop and config_data.crop not in (0, side):
+    accepted = f"scale, standardize or gcn: random resized crops of {config_data.crop}×{config_data.crop} cannot be"
+    yield ConfigError("data.normalize", "gcn_zca", f"{accepted} whitened as {height}×{width} images")

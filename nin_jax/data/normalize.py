@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Num
 
 from nin_jax.data import whitening
 
@@ -15,7 +15,7 @@ def statistics(kind: str, images: np.ndarray) -> dict[str, np.ndarray]:
 
   Args:
     kind: one of KINDS.
-    images: uint8 [n, h, w, c].
+    images: uint8 [n, h, w, c], or what gives such arrays for slices, and has their shape and length.
 
   Returns:
     standardize: mean and std, float32 [c], in units of 0 to 1, from exact integer sums over all pixels; a channel
@@ -38,12 +38,12 @@ def statistics(kind: str, images: np.ndarray) -> dict[str, np.ndarray]:
   return {}
 
 
-def normalize(kind: str, images: UInt8[Array, "n h w c"], stats: dict[str, Array]) -> Float[Array, "n h w c"]:
+def normalize(kind: str, images: Num[Array, "n h w c"], stats: dict[str, Array]) -> Float[Array, "n h w c"]:
   """Returns float32 images: x / 255 (scale), (x / 255 − mean) / std (standardize), or as in `whitening`.
 
   Args:
     kind: one of KINDS.
-    images: uint8 [n, h, w, c].
+    images: [n, h, w, c], 0 to 255.
     stats: from `statistics`.
   """
   x = images.astype(jnp.float32)

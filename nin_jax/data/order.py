@@ -36,6 +36,12 @@ def batch(seed: int, step: int, batch_size: int, size: int) -> np.ndarray:
   return indices
 
 
+def index(seed: int, position: int, size: int) -> int:
+  """Returns the index at a position of the epochs' permutations laid end to end: `batch` is a run of these."""
+  epoch, offset = divmod(position, size)
+  return int(permutation(seed, epoch, size)[offset])
+
+
 def padded_batches(batch_size: int, size: int) -> Iterator[np.ndarray]:
   """Yields 0, 1, …, size − 1 as int32 [batch_size] arrays, the last one filled up with −1."""
   for start in range(0, size, batch_size):

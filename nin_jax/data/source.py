@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nin_jax.data import cache, decode
+from nin_jax.data import cache, decode, trust
+from nin_jax.data.faults import DamagedRecords
 from nin_jax.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def builder(config_data) -> "tfds.core.DatasetBuilder":
   """Returns the builder of data.name, whether the set has been prepared or not. Never touches the network.
 
   Raises:
-    ConfigError: data.name names no set, or no such version or variant; data.dir does not exist.
+    ConfigError: data.name names no set, or no such version or variant; data.dir does not exist, or holds a description
+      that would run foreign code.
   """
   import tensorflow_datasets as tfds
   from etils import epath
@@ -51,6 +53,7 @@ def builder(config_data) -> "tfds.core.DatasetBuilder":
     )
   if match["name"] == DIGITS:
     from nin_jax.data import digits  # noqa: F401  TFDS learns the name
+  trust.check(config_data, epath.Path(directory) / match["name"])
   known = sorted({*tfds.list_builders(with_community_datasets=False), DIGITS})
   if match["name"] not in known and not (epath.Path(directory) / match["name"]).exists():
     close = difflib.get_close_matches(match["name"], known, n=3)
@@ -126,8 +129,63 @@ def keys(config_data, found: "tfds.core.DatasetBuilder") -> tuple[str, str]:
   raise ConfigError("data.name", config_data.name, _line(accepted))
 
 
-def records(config_data, found: "tfds.core.DatasetBuilder", split_field: str) -> Sequence[dict]:
-  """Returns the examples of a split as a random-access sequence; each image is its encoded bytes.
+class Records:
+  """Random access to the examples of a prepared set: {"image": encoded bytes, "label": int}.
+
+  Small to pickle: each worker is sent it, and opens the files for itself, without the set's own code.
+
+  Args:
+    path: the directory of the prepared set.
+    split: as TFDS writes it.
+    keys: the names of the features with the image and its class.
+    name: the set's.
+
+  Raises:
+    ValueError, KeyError, AssertionError, TypeError: no such split, or an empty one.
+    OSError, RuntimeError: the record files are damaged.
+  """
+
+  def __init__(self, path: str, split: str, keys: tuple[str, str], name: str):
+    self._state = path, split, keys, name
+    self._open()
+
+  def _open(self) -> None:
+    import tensorflow_datasets as tfds
+
+    path, split, (image, _), _ = self._state
+    self._examples = tfds.builder_from_directory(path).as_data_source(
+      split, decoders={image: tfds.decode.SkipDecoding()}
+    )
+
+  def __getstate__(self) -> tuple:
+    return self._state
+
+  def __setstate__(self, state: tuple) -> None:
+    self._state = state
+    self._open()
+
+  def __len__(self) -> int:
+    return len(self._examples)
+
+  def name(self, index: int) -> str:
+    """Returns what an image is called in messages."""
+    _, split, _, name = self._state
+    return f"record {index} of {name} {split}"
+
+  def __getitem__(self, index: int) -> dict:
+    return self.__getitems__([index])[0]
+
+  def __getitems__(self, indices: Sequence[int]) -> list[dict]:
+    path, split, (image, label), _ = self._state
+    try:
+      examples = self._examples.__getitems__(list(indices))
+      return [{"image": example[image], "label": int(example[label])} for example in examples]
+    except (OSError, RuntimeError, ValueError, TypeError) as error:  # of damage, some come to light as no label at all
+      raise DamagedRecords(_line(f"{path}, split {split!r}: {error}")) from error
+
+
+def records(config_data, found: "tfds.core.DatasetBuilder", split_field: str) -> Records:
+  """Returns the examples of a split.
 
   Args:
     config_data: the config's section data.
@@ -135,16 +193,14 @@ def records(config_data, found: "tfds.core.DatasetBuilder", split_field: str) ->
     split_field: train_split or test_split.
 
   Raises:
-    ConfigError: no such split, or an empty one; or its record files are damaged.
+    ConfigError: no such split, or an empty one; or its record files are damaged, or its description runs foreign code.
   """
-  import tensorflow_datasets as tfds
-
+  trust.check(config_data, found.data_path)
   split = config_data[split_field]
-  image, _ = keys(config_data, found)
   sizes = ", ".join(f"{name} ({info.num_examples})" for name, info in found.info.splits.items())
   accepted = f"one of {sizes}, a slice such as 'train[:90%]', or a sum of those that holds an image"
   try:
-    return found.as_data_source(split, decoders={image: tfds.decode.SkipDecoding()})
+    return Records(os.fspath(found.data_path), split, keys(config_data, found), found.name)
   except (ValueError, KeyError, AssertionError, TypeError):  # an empty slice is one of them
     raise ConfigError(f"data.{split_field}", split, accepted) from None
   except (OSError, RuntimeError) as error:

@@ -75,3 +75,72 @@ def test_central_crop():
   np.testing.assert_array_equal(augment.central_crop(IMAGE[None], 3)[0], IMAGE[1:4, 0:3])
   np.testing.assert_array_equal(augment.central_crop(IMAGE[None], 2)[0], IMAGE[1:3, 1:3])  # of 5 rows: 1 above, 2 below
   np.testing.assert_array_equal(augment.central_crop(IMAGE[None], 0)[0], IMAGE)
+
+
+COLOURS = np.random.default_rng(0).uniform(0, 1, (16, 5, 4, 3)).astype(np.float32)
+
+
+def jittered(images, positions=None, seed=0, **spreads):
+  positions = jnp.arange(len(images)) if positions is None else positions
+  return np.asarray(jax.jit(lambda key: augment.jitter(images, key, positions, **spreads))(jax.random.key(seed)))
+
+
+def reference(images, factors, spreads):
+  """The formulas, image by image, in NumPy; grey images have no saturation."""
+  made = []
+  for x, (b, c, s) in zip(images.astype(np.float64), factors, strict=True):
+    luma = lambda x: x @ [0.299, 0.587, 0.114] if x.shape[-1] == 3 else x[..., 0]
+    if spreads.get("brightness"):
+      x = np.clip(b * x, 0, 1)
+    if spreads.get("contrast"):
+      x = np.clip(c * x + (1 - c) * luma(x).mean(), 0, 1)
+    if spreads.get("saturation") and x.shape[-1] == 3:
+      x = np.clip(s * x + (1 - s) * luma(x)[..., None], 0, 1)
+    made.append(x)
+  return np.array(made)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+  "spreads",
+  [
+    {"brightness": 0.4},
+    {"contrast": 0.4},
+    {"saturation": 0.4},
+    {"brightness": 0.6, "contrast": 1.0, "saturation": 0.8},
+  ],
+)
+def test_colours_are_those_of_the_formulas(spreads, channels):
+  images = COLOURS[..., :channels]
+  key = jax.random.key(0)
+  draw = lambda i: jax.random.uniform(jax.random.fold_in(jax.random.fold_in(key, i), 1), (3,))
+  ranges = np.array([spreads.get(name, 0.0) for name in ("brightness", "contrast", "saturation")])
+  factors = 1 + ranges * (2 * np.stack([draw(i) for i in range(16)]) - 1)
+  np.testing.assert_allclose(jittered(images, **spreads), reference(images, factors, spreads), atol=2e-6)
+
+
+def test_factors_are_uniform_and_each_image_has_its_own():
+  images = np.full((4000, 1, 1, 1), 0.5, np.float32)
+  factors = jittered(images, brightness=0.4).ravel() / 0.5
+  counts, _ = np.histogram(factors, np.linspace(0.6, 1.4, 5))
+  assert counts.sum() == 4000
+  assert np.abs(counts - 1000).max() < 140  # five standard deviations
+
+
+def test_colours_do_not_depend_on_the_rest_of_the_batch_and_leave_other_draws_alone():
+  spreads = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4}
+  whole = jittered(COLOURS, **spreads)
+  np.testing.assert_allclose(jittered(COLOURS[8:], jnp.arange(8, 16), **spreads), whole[8:], atol=1e-6)
+  assert not np.allclose(jittered(COLOURS, seed=1, **spreads), whole)
+  factors = jittered(np.full((512, 1, 1, 1), 0.25, np.float32), brightness=1.0).ravel()
+  flips = augment.augment(jnp.arange(1024.0).reshape(512, 1, 2, 1), jax.random.key(0), jnp.arange(512), flip=True)
+  mirrored = np.asarray(flips[:, 0, 0, 0] > flips[:, 0, 1, 0])
+  assert abs(np.corrcoef(factors, mirrored)[0, 1]) < 0.2
+
+
+def test_transparency_keeps_its_values_and_no_spread_changes_nothing():
+  images = np.concatenate([COLOURS, COLOURS[..., :1]], -1)
+  made = jittered(images, brightness=0.5, contrast=0.5, saturation=0.5)
+  np.testing.assert_array_equal(made[..., 3], images[..., 3])
+  np.testing.assert_allclose(made[..., :3], jittered(COLOURS, brightness=0.5, contrast=0.5, saturation=0.5), atol=1e-6)
+  assert augment.jitter(COLOURS, jax.random.key(0), jnp.arange(16)) is COLOURS

@@ -73,8 +73,20 @@ def processes(datasets: Sequence[grain.IterDataset], ahead: int) -> Iterator[Ite
       _mask(signal.SIG_UNBLOCK)
     yield _in_turn(iterators)
   finally:
-    with ThreadPoolExecutor(len(datasets)) as pool:
+    _close(iterators)
+
+
+def _close(iterators: Sequence[grain.DatasetIterator]) -> None:
+  try:
+    with ThreadPoolExecutor(max(1, len(iterators))) as pool:
       list(pool.map(lambda iterator: iterator.close(), iterators))
+  except RuntimeError:  # the interpreter is ending, and starts no threads
+    for iterator in iterators:
+      iterator.close()
+    return
+  deletions = getattr(grain.multiprocessing.SharedMemoryArray, "_del_thread_pool", None)
+  if deletions:  # Grain's thread that frees shared memory: Python would warn of what is left when it ends
+    deletions.apply(lambda: None)
 
 
 def _in_turn(iterators: Sequence[Iterator]) -> Iterator:
@@ -86,7 +98,7 @@ def _in_turn(iterators: Sequence[Iterator]) -> Iterator:
         if "exit code" not in str(error):
           raise
         lost = f"data worker {number} of {len(iterators)} ended before its time (killed, for want of memory?)"
-        raise RuntimeError(f"{lost}: {error}") from None
+        raise RuntimeError(f"{lost}: {str(error).split('. Search')[0]}") from None
       yield element
 
 

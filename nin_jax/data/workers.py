@@ -92,14 +92,17 @@ def _close(iterators: Sequence[grain.DatasetIterator]) -> None:
 def _in_turn(iterators: Sequence[Iterator]) -> Iterator:
   while True:
     for number, iterator in enumerate(iterators):
-      try:
-        element = next(iterator)
-      except RuntimeError as error:
-        if "exit code" not in str(error):
-          raise
-        lost = f"data worker {number} of {len(iterators)} ended before its time (killed, for want of memory?)"
-        raise RuntimeError(f"{lost}: {str(error).split('. Search')[0]}") from None
-      yield element
+      yield _next(iterator, f"data worker {number} of {len(iterators)}")  # not kept here: it is shared memory
+
+
+def _next(iterator: Iterator, worker: str) -> object:
+  try:
+    return next(iterator)
+  except RuntimeError as error:
+    if "exit code" not in str(error):
+      raise
+    ended = f"{worker} ended before its time (killed, for want of memory?)"
+    raise RuntimeError(f"{ended}: {str(error).split('. Search')[0]}") from None
 
 
 def check_shared_memory(count: int, each: int) -> None:

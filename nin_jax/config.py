@@ -4,11 +4,7 @@ A config is an `ml_collections.ConfigDict` with the sections of `default()`. A f
 sets `config.model` from `nin_jax.models.defaults(NAME)` and changes what its experiment needs.
 """
 
-import difflib
-
 from ml_collections import ConfigDict
-
-from nin_jax.errors import ConfigError
 
 
 def default() -> ConfigDict:
@@ -88,63 +84,3 @@ def default() -> ConfigDict:
   config.log.every_steps = 50
   config.log.tensorboard = True
   return config
-
-
-def validate(config: ConfigDict, device_count: int) -> None:
-  """Checks what can be checked without looking at the data or building the network.
-
-  Raises:
-    ConfigError: an unknown or missing field, or a value that can't be; the model, the data set and the optimizer check
-      the values of their own sections.
-  """
-  _check_fields(config, default())
-  least = {
-    "seed": 0,
-    "data.batch_size": 1,
-    "train.epochs": 0,
-    "train.steps": 0,
-    "train.auxiliary_weight": 0,
-    "train.accumulate_steps": 1,
-    "train.dead_steps": 0,
-    "eval.batch_size": 0,
-    "eval.every_epochs": 0,
-    "eval.every_steps": 0,
-    "eval.train_images": 0,
-    "checkpoint.every_steps": 0,
-    "checkpoint.keep": 1,
-    "log.every_steps": 1,
-  }
-  for field, bound in least.items():
-    section, _, name = field.rpartition(".")
-    value = config[section][name] if section else config[name]
-    if not bound <= value < float("inf"):
-      raise ConfigError(field, value, f"{bound} or more")
-  if config.precision not in ("float32", "bfloat16"):
-    raise ConfigError("precision", config.precision, "one of float32, bfloat16")
-  if not config.train.steps and not config.train.epochs:
-    raise ConfigError("train.epochs", config.train.epochs, "more than 0 where train.steps is 0")
-  if not 0 <= config.train.label_smoothing < 1:
-    raise ConfigError("train.label_smoothing", config.train.label_smoothing, "0 or more, less than 1")
-  parts = device_count * config.train.accumulate_steps
-  if config.data.batch_size % parts:
-    of = f"{device_count} device{'s'[: device_count != 1]}"
-    if config.train.accumulate_steps > 1:
-      of += f" × train.accumulate_steps={config.train.accumulate_steps}"
-    raise ConfigError("data.batch_size", config.data.batch_size, f"a multiple of {parts} ({of})")
-
-
-def _check_fields(config: ConfigDict, known: ConfigDict, prefix: str = "") -> None:
-  """A config file may set what it likes: each field but the model's must be one of `default()`, and none be missing."""
-  for name in sorted(set(config) ^ set(known)):
-    if name in config:
-      close = difflib.get_close_matches(name, list(known), n=1)
-      hint = f"; did you mean {close[0]}?" if close else ""
-      raise ConfigError(f"{prefix}{name}", config[name], f"one of the fields {', '.join(sorted(known))}{hint}")
-    raise ConfigError(f"{prefix}{name}", None, "a field that is there: begin with nin_jax.config.default()")
-  for name in known:
-    if isinstance(known[name], ConfigDict) and name != "model":
-      if not isinstance(config[name], ConfigDict):
-        raise ConfigError(
-          f"{prefix}{name}", config[name], f"a section with the fields {', '.join(sorted(known[name]))}"
-        )
-      _check_fields(config[name], known[name], f"{prefix}{name}.")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nin_jax import models
-from nin_jax.errors import ConfigError
+from nin_jax.errors import ConfigError, shown
 from nin_jax.models.inception import width_config
 from nin_jax.models.nin import block_config
 
@@ -99,7 +99,7 @@ def test_defaults_can_be_built_and_are_new_each_time(name):
 def test_a_field_that_cannot_be_is_named_with_its_value(name, field, value):
   error = refused(name, {field: value})
   assert error.field.startswith(f"model.{field}".removesuffix(".width"))
-  assert str(error).startswith(f"{error.field}={error.value!r}: accepted is ")
+  assert str(error).startswith(f"{error.field}={shown(error.value)}: accepted is ")
   if isinstance(value, (int, float)) and not field.endswith(".width"):
     assert repr(error.value) == repr(value)
 

@@ -1,5 +1,13 @@
 """Networks, built from `config.model`."""
 
-from nin_jax.models.build import build, defaults, variable_shapes
+from nin_jax.models.build import (
+  PRECISIONS,
+  build,
+  defaults,
+  field_mistakes,
+  map_shapes,
+  mistakes,
+  variable_shapes,
+)
 
-__all__ = ["build", "defaults", "variable_shapes"]
+__all__ = ["PRECISIONS", "build", "defaults", "field_mistakes", "map_shapes", "mistakes", "variable_shapes"]

@@ -1,13 +1,16 @@
 """From `config.model` to a network."""
 
+from collections.abc import Iterator
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from nin_jax.errors import ConfigError, ImageTooSmall
+from nin_jax.checks import Fields, gather, one_of, structure, type_mistake, unknown
+from nin_jax.errors import ConfigError, ImageTooSmall, refuse
+from nin_jax.layers import Conv, Dense, Pointwise
 from nin_jax.models import googlenet, inception, nin
-from nin_jax.models.options import check_width, choose
 
 MODELS = {"nin": nin, "inception": inception, "googlenet": googlenet}
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -19,7 +22,7 @@ def defaults(name: str) -> ConfigDict:
   Raises:
     ConfigError: another name.
   """
-  choose("model.name", name, tuple(MODELS))
+  refuse(_name(Fields(ConfigDict({"name": name}), "model.")))
   return MODELS[name].defaults()
 
 
@@ -43,10 +46,9 @@ def build(
   Raises:
     ConfigError: a field that can't be, or an image too small for the network.
   """
-  choose("model.name", model.get("name"), tuple(MODELS))
-  choose("precision", precision, tuple(PRECISIONS))
-  check_width("model.num_classes", model.num_classes)
-  _check_fields(model)
+  fields = Fields(model, "model.")
+  refuse([*field_mistakes(fields), *mistakes(fields)])
+  refuse(gather(Fields(ConfigDict({"precision": precision})), one_of("precision", PRECISIONS)))
   network = MODELS[model.name].from_config(model, PRECISIONS[precision], axis_name)
   try:
     if fully_convolutional:
@@ -68,21 +70,63 @@ def variable_shapes(network: nn.Module, image_shape: tuple[int, int, int], train
   return jax.eval_shape(lambda image: network.init(keys, image, train=train), _image(image_shape))
 
 
+def map_shapes(network: nn.Module, image_shape: tuple[int, int, int]) -> tuple[dict, dict[str, jax.ShapeDtypeStruct]]:
+  """Shapes and types of a network's variables, and of the maps [1, h, w, channels] that its convolutions give.
+
+  Auxiliary heads are there, in both; the maps go by their paths (`block1/conv`).
+  """
+  keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
+  convolution = lambda module, _: isinstance(module, (Conv, Dense, Pointwise))
+  init = lambda image: network.init_with_output(
+    keys, image, train=True, capture_intermediates=convolution, mutable=True
+  )
+  _, variables = jax.eval_shape(init, _image(image_shape))
+  leaves = jax.tree_util.tree_leaves_with_path(variables.pop("intermediates", {}))
+  return variables, {"/".join(str(key.key) for key in path[:-2]): leaf for path, leaf in leaves}
+
+
 def _image(shape: tuple[int, int, int]) -> jax.ShapeDtypeStruct:
   return jax.ShapeDtypeStruct((1, *shape), jnp.float32)
 
 
-def _check_fields(model: ConfigDict) -> None:
-  """A config whose `model.name` was changed on the command line has another model's fields."""
-  repeated = "block" if model.name == "nin" else "inception_"
-  expected = {field for field in MODELS[model.name].defaults() if not field.startswith(repeated)}
-  missing = sorted(expected - set(model))
-  if missing:
-    raise ConfigError(
-      "model.name", model.name, f"the model that this config file has the fields of (model.{missing[0]} is missing)"
-    )
-  surplus = sorted(field for field in set(model) - expected if not field.startswith(repeated))
-  if surplus:
-    raise ConfigError(
-      f"model.{surplus[0]}", model[surplus[0]], f"a field of {model.name}: {', '.join(sorted(expected))}"
-    )
+def field_mistakes(model: Fields) -> Iterator[ConfigError]:
+  """Yields the mistakes in the names and types of `config.model`; blocks and modules may be added and taken out."""
+  return gather(model, [_name, _own_fields])
+
+
+def mistakes(model: Fields) -> Iterator[ConfigError]:
+  """Yields the mistakes in the values of `config.model`, where `field_mistakes` found none."""
+  return gather(model, [lambda model: gather(model, MODELS[model.name].CHECKS)])
+
+
+def _name(model: Fields) -> Iterator[ConfigError]:
+  name = model.section.get("name")
+  if not (isinstance(name, str) and name in MODELS):
+    yield ConfigError("model.name", name, f"one of {', '.join(MODELS)}")
+    return
+  differences = {other: len(set(_expected(other)) ^ _given(model, other)) for other in MODELS}
+  closest = min(MODELS, key=lambda other: (differences[other], other != name))
+  if closest != name and len(list(model)) > 1:  # changed on the command line, but the other fields were not
+    yield ConfigError("model.name", name, f"{closest}, the model that this config has the fields of")
+
+
+def _own_fields(model: Fields) -> Iterator[ConfigError]:
+  name, section = model.name, model.section
+  expected, kind = _expected(name), MODELS[name]
+  for field in sorted(_given(model, name) - set(expected)):
+    yield unknown(section, field, expected, model.prefix, name)
+  for field, like in expected.items():
+    if field not in section:
+      yield ConfigError(f"{model.prefix}{field}", None, f"a field that is there: {name} has it")
+    elif accepted := type_mistake(section[field], like):
+      yield model.error(field, accepted)
+  for field in filter(kind.is_block, section):
+    yield from structure(section[field], kind.block_fields(), f"{model.prefix}{field}.", "a block")
+
+
+def _expected(name: str) -> dict:
+  return {field: value for field, value in MODELS[name].defaults().items() if not MODELS[name].is_block(field)}
+
+
+def _given(model: Fields, name: str) -> set[str]:
+  return {field for field in model if not MODELS[name].is_block(field)}

@@ -5,10 +5,11 @@ from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from nin_jax.blocks import SeparableConv
-from nin_jax.errors import ConfigError
+from nin_jax.checks import field, fraction, one_of
 from nin_jax.layers import LocalResponseNorm, MaxPool
 from nin_jax.models import inception
-from nin_jax.models.options import check_width, choose
+from nin_jax.models.inception import block_fields, is_block
+from nin_jax.models.options import option_checks, width_checks, window_checks
 
 # Table 1: #1×1, #3×3 reduce, #3×3, #5×5 reduce, #5×5, pool proj.
 TABLE_1 = {
@@ -22,6 +23,8 @@ TABLE_1 = {
   "inception_5a": (256, 160, 320, 32, 128, 128),
   "inception_5b": (384, 192, 384, 48, 128, 128),
 }
+__all__ = ["CHECKS", "block_fields", "defaults", "from_config", "is_block", "torchvision_defaults"]
+
 AUXILIARY = ("inception_4a", "inception_4d")
 
 
@@ -86,29 +89,29 @@ def torchvision_defaults() -> ConfigDict:
   return model
 
 
-def from_config(model: ConfigDict, dtype, axis_name: str | None) -> inception.InceptionNet:
-  """The network of `config.model`.
+CHECKS = [
+  *inception.COMMON_CHECKS,
+  *option_checks(("lrn", "batch", "none")),
+  *one_of("stem", ("dense", "separable")),
+  *width_checks("conv1 reduce2 conv2 auxiliary_reduction auxiliary_features"),
+  *window_checks("last_pool_window"),
+  *field("auxiliary_dropout", fraction, "0 or more, less than 1"),
+]
 
-  Raises:
-    ConfigError: a field that can't be.
-  """
-  choose("model.stem", model.stem, ("dense", "separable"))
-  widths = [check_width(f"model.{name}", model[name]) for name in ("conv1", "reduce2", "conv2")]
-  stem = GoogLeNetStem(*widths, separable=model.stem == "separable", lrn=model.norm == "lrn")
-  if not 0 <= model.auxiliary_dropout < 1:
-    raise ConfigError("model.auxiliary_dropout", model.auxiliary_dropout, "0 or more, less than 1")
-  auxiliary = tuple(name for name in AUXILIARY if name in model) if model.auxiliary else ()
+
+def from_config(model: ConfigDict, dtype, axis_name: str | None) -> inception.InceptionNet:
+  """The network of `config.model`, whose fields are right."""
+  widths = (model.conv1, model.reduce2, model.conv2)
   return inception.network(
     model,
-    stem,
-    ("lrn", "batch", "none"),
+    GoogLeNetStem(*widths, separable=model.stem == "separable", lrn=model.norm == "lrn"),
     dtype,
     axis_name,
-    last_pool_window=check_width("model.last_pool_window", model.last_pool_window),
-    auxiliary=auxiliary,
+    last_pool_window=model.last_pool_window,
+    auxiliary=tuple(name for name in AUXILIARY if name in model) if model.auxiliary else (),
     auxiliary_options={
-      "reduction": check_width("model.auxiliary_reduction", model.auxiliary_reduction),
-      "features": check_width("model.auxiliary_features", model.auxiliary_features),
+      "reduction": model.auxiliary_reduction,
+      "features": model.auxiliary_features,
       "dropout_rate": model.auxiliary_dropout,
     },
   )

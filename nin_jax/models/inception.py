@@ -1,8 +1,8 @@
 """Stacks of Inception modules, and the small one for images of 8×8 to 32×32."""
 
 import dataclasses
-import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -18,9 +18,17 @@ from nin_jax.blocks import (
   InceptionWidths,
   MLPConv,
 )
+from nin_jax.checks import Fields, field, fraction, one_of, within
 from nin_jax.errors import ConfigError
 from nin_jax.layers import Conv, Dense, Dropout, HeadPool, Pointwise
-from nin_jax.models.options import LayerOptions, check_width, choose
+from nin_jax.models.options import (
+  MAX_WIDTH,
+  LayerOptions,
+  option_checks,
+  width_checks,
+  width_tuple_checks,
+  window_checks,
+)
 
 
 class InceptionNet(nn.Module):
@@ -152,56 +160,84 @@ def width_config(*widths: int) -> ConfigDict:
   return ConfigDict(dataclasses.asdict(InceptionWidths(*widths)))
 
 
-def module_widths(model: ConfigDict) -> tuple[tuple[str, InceptionWidths], ...]:
-  """The modules of `config.model` by name, after `reduce_scale`, `reductions` and `pool_projection`.
+def is_block(name: str) -> bool:
+  """Whether a field of `config.model` is one of any number of modules."""
+  return name.startswith("inception_")
 
-  Raises:
-    ConfigError: a name, a width or a scale that can't be.
-  """
-  scale = model.reduce_scale
-  if not (isinstance(scale, (int, float)) and 0 < scale < math.inf):
-    raise ConfigError("model.reduce_scale", scale, "a number more than 0")
+
+def block_fields() -> ConfigDict:
+  """A module with a value of the right type in each field."""
+  return width_config(1, 1, 1, 1, 1, 1)
+
+
+def module_widths(model: ConfigDict) -> tuple[tuple[str, InceptionWidths], ...]:
+  """The modules of `config.model` by name, in order, after `reduce_scale`, `reductions` and `pool_projection`."""
   modules = []
-  for name in sorted(name for name in model if name.startswith("inception_")):
-    if not stage(name).isdigit() or not name[-1].isalpha():
-      raise ConfigError(f"model.{name}", "…", "a name of the stage's number and a letter: inception_3a")
-    config = model[name]
-    fields = [field.name for field in dataclasses.fields(InceptionWidths)]
-    if sorted(config) != sorted(fields):
-      raise ConfigError(f"model.{name}", sorted(config), f"exactly {', '.join(fields)}")
-    for field in fields:
-      check_width(f"model.{name}.{field}", config[field], least=0)
-    widths = InceptionWidths(**config.to_dict()).scale_reductions(scale)
+  for name in sorted(filter(is_block, model), key=lambda name: (int(stage(name)), name)):
+    widths = InceptionWidths(**model[name].to_dict()).scale_reductions(model.reduce_scale)
     if not model.reductions:
       widths = widths.without("reduce3x3", "reduce5x5")
     if not model.pool_projection:
       widths = widths.without("pool_proj")
     modules.append((name, widths))
-  if not modules:
-    raise ConfigError("model", sorted(model), "at least one module, inception_1a")
-  return tuple(sorted(modules, key=lambda item: (int(stage(item[0])), item[0])))
+  return tuple(modules)
 
 
-def network(
-  model: ConfigDict, stem: nn.Module, norms: tuple[str, ...], dtype, axis_name: str | None, **fields
-) -> InceptionNet:
-  """The network of `config.model` over a stem; `fields` are `InceptionNet`'s own.
+def _modules(model: Fields) -> Iterator[ConfigError]:
+  names = list(filter(is_block, model))
+  if not names:
+    yield ConfigError("model", sorted(model), "at least one module, inception_1a")
+  for name in names:
+    if not re.fullmatch("inception_[0-9]{1,4}[a-z]", name):
+      yield model.error(name, "a name of the stage's number and a letter: inception_3a")
 
-  Raises:
-    ConfigError: a field that can't be.
-  """
-  choose("model.downsample", model.downsample, DOWNSAMPLES)
+
+def _each_module(model: Fields) -> Iterator[ConfigError]:
+  fields = [field.name for field in dataclasses.fields(InceptionWidths)]
+  yield from within(model, filter(is_block, model), width_checks(" ".join(fields), 0))
+
+
+def _linear(model: Fields) -> Iterator[ConfigError]:
   for name in model.linear:
-    choose("model.linear", name, POINTWISE_LAYERS)
-  if not 0 <= model.dropout < 1:
-    raise ConfigError("model.dropout", model.dropout, "0 or more, less than 1")
+    if not (isinstance(name, str) and name in POINTWISE_LAYERS):
+      yield ConfigError(f"{model.prefix}linear", name, f"one of {', '.join(POINTWISE_LAYERS)}")
+
+
+def _scaled(model: Fields) -> Iterator[ConfigError]:
+  reductions = [model[name][reduction] for name in filter(is_block, model) for reduction in ("reduce3x3", "reduce5x5")]
+  if model.reduce_scale * max(reductions, default=0) > MAX_WIDTH:
+    yield model.error("reduce_scale", f"a number that leaves all widths at {MAX_WIDTH} or less")
+
+
+COMMON_CHECKS = [
+  *width_checks("num_classes"),
+  *window_checks("large_kernel"),
+  *one_of("downsample", DOWNSAMPLES),
+  *field("dropout", fraction, "0 or more, less than 1"),
+  *field("reduce_scale", lambda scale: 0 < scale <= MAX_WIDTH, f"a number more than 0, up to {MAX_WIDTH}"),
+  _linear,
+  _modules,
+  _each_module,
+  _scaled,
+]
+
+CHECKS = [
+  *COMMON_CHECKS,
+  *option_checks(("none", "batch")),
+  *width_tuple_checks("stem_features", "the first convolution's width, then those of 1×1 layers"),
+  *window_checks("stem_kernel"),
+]
+
+
+def network(model: ConfigDict, stem: nn.Module, dtype, axis_name: str | None, **fields) -> InceptionNet:
+  """The network of `config.model`, whose fields are right, over a stem; `fields` are `InceptionNet`'s own."""
   return InceptionNet(
     stem=stem,
     modules=module_widths(model),
     num_classes=model.num_classes,
-    options=LayerOptions.from_config(model, norms, dtype, axis_name),
+    options=LayerOptions.from_config(model, dtype, axis_name),
     downsample=model.downsample,
-    large_kernel=check_width("model.large_kernel", model.large_kernel),
+    large_kernel=model.large_kernel,
     linear=tuple(model.linear),
     dropout=model.dropout,
     **fields,
@@ -209,17 +245,5 @@ def network(
 
 
 def from_config(model: ConfigDict, dtype, axis_name: str | None) -> InceptionNet:
-  """The small network of `config.model`.
-
-  Raises:
-    ConfigError: a field that can't be.
-  """
-  for width in model.stem_features:
-    check_width("model.stem_features", width)
-  if not model.stem_features:
-    raise ConfigError(
-      "model.stem_features", model.stem_features, "the first convolution's width, then those of 1×1 layers"
-    )
-  check_width("model.stem_kernel", model.stem_kernel)
-  stem = SmallStem(tuple(model.stem_features), model.stem_kernel)
-  return network(model, stem, ("none", "batch"), dtype, axis_name)
+  """The small network of `config.model`, whose fields are right."""
+  return network(model, SmallStem(tuple(model.stem_features), model.stem_kernel), dtype, axis_name)

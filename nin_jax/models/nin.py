@@ -1,6 +1,7 @@
 """Network in Network (Lin, Chen, Yan 2013), as the authors' files define it."""
 
 import dataclasses
+from collections.abc import Iterator
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -8,9 +9,10 @@ from jaxtyping import Array, Float, Int
 from ml_collections import ConfigDict
 
 from nin_jax.blocks import DOWNSAMPLES, Downsample, MLPConv
+from nin_jax.checks import Fields, field, fraction, numbers, one_of, positive, whole, within
 from nin_jax.errors import ConfigError
 from nin_jax.layers import Conv, Dropout, HeadPool, Pointwise, kernel_initializer
-from nin_jax.models.options import LayerOptions, check_width, choose
+from nin_jax.models.options import LayerOptions, option_checks, width_checks, width_tuple_checks, window_checks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,43 +122,64 @@ def block_config(features: tuple[int, ...], **fields) -> ConfigDict:
   return ConfigDict(dataclasses.asdict(NINBlock(tuple(features), **fields)))
 
 
-def _block(name: str, block: ConfigDict, last: bool) -> NINBlock:
-  fields = {field.name for field in dataclasses.fields(NINBlock)}
-  for field in block:
-    if field not in fields:
-      raise ConfigError(f"model.{name}.{field}", block[field], f"a block with {', '.join(sorted(fields))}")
-  block = NINBlock(**block.to_dict())
-  prefix = f"model.{name}"
-  for width in block.features:
-    check_width(f"{prefix}.features", width)
-  if not block.features:
-    raise ConfigError(
-      f"{prefix}.features", block.features, "the width of the k×k convolution, then those of the cccp layers"
-    )
-  for field, least in dict(kernel=1, strides=1, padding=0, pool_window=1, pool_strides=1).items():
-    check_width(f"{prefix}.{field}", getattr(block, field), least)
-  choose(f"{prefix}.pool", block.pool, (*DOWNSAMPLES, "none"))
-  if not 0 <= block.dropout < 1:
-    raise ConfigError(f"{prefix}.dropout", block.dropout, "0 or more, less than 1")
-  layers = len(block.features) + last
-  if len(block.init_std) not in (0, layers):
-    raise ConfigError(f"{prefix}.init_std", block.init_std, f"() or {layers} standard deviations, one a layer")
-  return block
+def is_block(name: str) -> bool:
+  """Whether a field of `config.model` is one of any number of blocks."""
+  return name.startswith("block")
+
+
+def block_fields() -> ConfigDict:
+  """A block with a value of the right type in each field."""
+  return block_config((1,))
+
+
+def _blocks(model: ConfigDict | Fields) -> list[str]:
+  """The names of the blocks, in order, where they are right."""
+  return sorted(filter(is_block, model), key=lambda name: (len(name), name))
+
+
+def _numbered(model: Fields) -> Iterator[ConfigError]:
+  names = _blocks(model)
+  if not names or names != [f"block{number}" for number in range(1, len(names) + 1)]:
+    yield ConfigError("model", names, "block1, block2, … without a gap")
+
+
+def _each_block(model: Fields) -> Iterator[ConfigError]:
+  *names, last = _blocks(model) or [""]
+  yield from within(model, names, [*_BLOCK, _deviations(0)])
+  yield from within(model, [last] if last else [], [*_BLOCK, _deviations(1)])
+
+
+def _deviations(classes: int):
+  def check(block: Fields) -> Iterator[ConfigError]:
+    layers = len(block.features) + classes
+    if len(block.init_std) not in (0, layers):
+      yield block.error("init_std", f"() or {layers} standard deviations, one a layer")
+
+  return check
+
+
+_BLOCK = [
+  *width_tuple_checks("features", "the width of the k×k convolution, then those of the cccp layers"),
+  *window_checks("kernel pool_window"),
+  *window_checks("padding", 0),
+  *whole("strides pool_strides", 1),
+  *one_of("pool", (*DOWNSAMPLES, "none")),
+  *field("dropout", fraction, "0 or more, less than 1"),
+  *numbers("init_std", positive, "standard deviations of more than 0"),
+]
+
+CHECKS = [*width_checks("num_classes"), *option_checks(("none", "batch")), _numbered, _each_block]
 
 
 def from_config(model: ConfigDict, dtype, axis_name: str | None) -> NIN:
-  """The network of `config.model`.
-
-  Raises:
-    ConfigError: a field that can't be.
-  """
-  given = sorted(name for name in model if name.startswith("block"))
-  names = [f"block{number}" for number in range(1, len(given) + 1)]
-  if not names or given != sorted(names):
-    raise ConfigError("model", given, "block1, block2, … without a gap")
+  """The network of `config.model`, whose fields are right."""
+  blocks = []
+  for name in _blocks(model):
+    fields = {field: tuple(value) if isinstance(value, list) else value for field, value in model[name].items()}
+    blocks.append(NINBlock(**fields))
   return NIN(
-    blocks=tuple(_block(name, model[name], name == names[-1]) for name in names),
+    blocks=tuple(blocks),
     num_classes=model.num_classes,
-    options=LayerOptions.from_config(model, ("none", "batch"), dtype, axis_name),
+    options=LayerOptions.from_config(model, dtype, axis_name),
     last_relu=model.last_relu,
   )

@@ -9,9 +9,13 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 from ml_collections import ConfigDict
 
-from nin_jax.errors import ConfigError
+from nin_jax.checks import MAX_FLOAT, Check, field, fraction, one_of, positive, whole
 from nin_jax.layers import Pointwise, batch_norm, kernel_initializer
 from nin_jax.layers.initializers import INITIALIZERS
+
+MAX_WIDTH = 2**20  # more channels than any network has, and shapes stay far from what overflows
+MAX_WINDOW = 256  # a pool is unrolled over its window
+MAX_LAYERS = 100  # of a block
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,20 +41,8 @@ class LayerOptions:
   axis_name: str | None = None
 
   @classmethod
-  def from_config(cls, model: ConfigDict, norms: tuple[str, ...], dtype: DTypeLike, axis_name: str | None):
-    """Reads the fields of `config.model` that have these names.
-
-    Raises:
-      ConfigError: an unknown normalisation or initialiser, or numbers out of range.
-    """
-    choose("model.norm", model.norm, norms)
-    choose("model.init", model.init, INITIALIZERS)
-    if model.init_std <= 0:
-      raise ConfigError("model.init_std", model.init_std, "more than 0")
-    if not 0 <= model.batch_norm_momentum < 1:
-      raise ConfigError("model.batch_norm_momentum", model.batch_norm_momentum, "0 or more, less than 1")
-    if model.batch_norm_epsilon <= 0:
-      raise ConfigError("model.batch_norm_epsilon", model.batch_norm_epsilon, "more than 0")
+  def from_config(cls, model: ConfigDict, dtype: DTypeLike, axis_name: str | None):
+    """Reads the fields of `config.model` that have these names."""
     own = {field.name: model[field.name] for field in dataclasses.fields(cls) if field.name in model}
     return cls(**own, dtype=dtype, axis_name=axis_name)
 
@@ -73,14 +65,32 @@ class LayerOptions:
     return partial(Pointwise, norm=None, activation=None, kernel_init=init, dtype=self.dtype, result_dtype=jnp.float32)
 
 
-def choose(field: str, value: object, accepted: tuple) -> None:
-  """Raises ConfigError unless the value is one of those accepted."""
-  if value not in accepted:
-    raise ConfigError(field, value, f"one of {', '.join(map(str, accepted))}")
+def option_checks(norms: tuple[str, ...]) -> list[Check]:
+  """Checks of the fields of `config.model` that `LayerOptions` reads."""
+  return [
+    *one_of("norm", norms),
+    *one_of("init", INITIALIZERS),
+    *field("init_std batch_norm_epsilon", positive, "more than 0"),
+    *field("batch_norm_momentum", fraction, "0 or more, less than 1"),
+    *field("init_bias", lambda value: abs(value) < MAX_FLOAT, "a finite number"),
+  ]
 
 
-def check_width(field: str, value: object, least: int = 1) -> int:
-  """A number of channels, or ConfigError."""
-  if not isinstance(value, int) or isinstance(value, bool) or value < least:
-    raise ConfigError(field, value, f"a whole number of at least {least}")
-  return value
+def width_checks(names: str, least: int = 1) -> list[Check]:
+  """Checks of numbers of channels."""
+  return whole(names, least, MAX_WIDTH)
+
+
+def window_checks(names: str, least: int = 1) -> list[Check]:
+  """Checks of kernels, pools and paddings."""
+  return whole(names, least, MAX_WINDOW)
+
+
+def width_tuple_checks(name: str, what: str) -> list[Check]:
+  """A check of a tuple of numbers of channels, one a layer."""
+
+  def sound(values: tuple) -> bool:
+    whole_numbers = all(isinstance(value, int) and not isinstance(value, bool) for value in values)
+    return 1 <= len(values) <= MAX_LAYERS and whole_numbers and all(1 <= value <= MAX_WIDTH for value in values)
+
+  return field(name, sound, f"{what}: up to {MAX_LAYERS} whole numbers from 1 to {MAX_WIDTH}")

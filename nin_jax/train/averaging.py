@@ -1,6 +1,7 @@
 """The mean of the parameters over training, which is evaluated in place of the last ones."""
 
 import math
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,8 @@ import optax
 from jaxtyping import Array, Int
 from ml_collections import ConfigDict
 
-from nin_jax.errors import ConfigError
+from nin_jax.checks import Fields, field, gather, one_of
+from nin_jax.errors import ConfigError, refuse
 
 NAMES = ("none", "ema", "polyak")
 STATISTICS_BATCHES = 32  # over which the batch statistics of an average are taken
@@ -26,7 +28,7 @@ def init(config_train: ConfigDict, params: optax.Params) -> optax.Params | None:
   Raises:
     ConfigError: for an unknown `averaging`, or a number out of bounds.
   """
-  check(config_train)
+  refuse(mistakes(Fields(config_train, "train.")))
   return None if config_train.averaging == "none" else jax.tree.map(jnp.copy, params)
 
 
@@ -72,12 +74,13 @@ def evaluated(average: optax.Params | None, params: optax.Params) -> optax.Param
   return params if average is None else average
 
 
-def check(config_train: ConfigDict) -> None:
-  """Raises ConfigError for an unknown `averaging`, or a number out of bounds."""
-  c = config_train
-  if c.averaging not in NAMES:
-    raise ConfigError("train.averaging", c.averaging, "one of " + ", ".join(NAMES))
-  if not 0 < c.ema_decay < 1:
-    raise ConfigError("train.ema_decay", c.ema_decay, "a number between 0 and 1")
-  if not 0 <= c.average_from <= 1:
-    raise ConfigError("train.average_from", c.average_from, "a part of training, from 0 to 1")
+_CHECKS = [
+  *one_of("averaging", NAMES),
+  *field("ema_decay", lambda decay: 0 < decay < 1, "a number between 0 and 1"),
+  *field("average_from", lambda part: 0 <= part <= 1, "a part of training, from 0 to 1"),
+]
+
+
+def mistakes(train: Fields) -> Iterator[ConfigError]:
+  """Yields an error for an unknown `averaging`, and for each number out of bounds."""
+  return gather(train, _CHECKS)

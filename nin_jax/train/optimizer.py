@@ -1,13 +1,15 @@
 """The update rule: SGD as Caffe and cuda-convnet define it, and AdamW."""
 
-import math
 import re
+from collections.abc import Iterator
 
 import jax
 import optax
 from ml_collections import ConfigDict
 
-from nin_jax.errors import ConfigError
+from nin_jax.checks import Fields, field, fraction, gather, is_number, not_negative, one_of, positive
+from nin_jax.errors import ConfigError, refuse
+from nin_jax.train.schedule import mistakes as schedule_mistakes
 from nin_jax.train.schedule import schedule
 
 NAMES = ("sgd", "adamw")
@@ -43,7 +45,8 @@ def optimizer(
       and all that `nin_jax.train.schedule.schedule` refuses.
   """
   c = config_optimizer
-  _check(c)
+  refuse(mistakes(Fields(c, "optimizer.")))
+  refuse(unmatched(c, params))
   rate = schedule(c, total_steps, steps_per_epoch)
   kernels = jax.tree.map(lambda path: path.split("/")[-1] == "kernel", _paths(params))
   clip = optax.clip_by_global_norm(c.clip_norm) if c.clip_norm else optax.identity()
@@ -64,30 +67,13 @@ def _paths(params: optax.Params) -> optax.Params:
 
 def _factors(c: ConfigDict, params: optax.Params) -> optax.Params:
   """The tree of each parameter's factor on the learning rate."""
-  field = "optimizer.learning_rate_factors"
-  paths = _paths(params)
-  rules = []
-  for rule in c.learning_rate_factors:
-    if not (isinstance(rule, tuple | list) and len(rule) == 2 and isinstance(rule[0], str)):
-      raise ConfigError(field, rule, "pairs of a regular expression on a parameter's path and a factor")
-    expression, factor = rule
-    if not (isinstance(factor, int | float) and 0 <= factor < math.inf):
-      raise ConfigError(field, rule, "a factor that is a number not below 0")
-    try:
-      pattern = re.compile(expression)
-    except re.error as error:
-      raise ConfigError(field, expression, f"a regular expression ({error})") from error
-    known = jax.tree.leaves(paths)
-    if not any(map(pattern.fullmatch, known)):
-      shown = ", ".join(known[:4]) + (f", ... ({len(known)} in all)" if len(known) > 4 else "")
-      raise ConfigError(field, expression, f"an expression that matches the whole path of a parameter: {shown}")
-    rules.append((pattern, float(factor)))
+  rules = [(re.compile(expression), float(factor)) for expression, factor in c.learning_rate_factors]
 
   def factor(path):
     own = next((factor for pattern, factor in rules if pattern.fullmatch(path)), 1.0)
     return own * (c.bias_learning_rate_factor if path.split("/")[-1] == "bias" else 1.0)
 
-  return jax.tree.map(factor, paths)
+  return jax.tree.map(factor, _paths(params))
 
 
 def _scale_by(factors: optax.Params) -> optax.GradientTransformation:
@@ -95,14 +81,41 @@ def _scale_by(factors: optax.Params) -> optax.GradientTransformation:
   return optax.stateless(lambda updates, _: jax.tree.map(lambda u, f: u if f == 1 else u * f, updates, factors))
 
 
-def _check(c: ConfigDict) -> None:
-  if c.name not in NAMES:
-    raise ConfigError("optimizer.name", c.name, "one of " + ", ".join(NAMES))
-  for field in ("momentum", "b1", "b2"):
-    if not 0 <= c[field] < 1:
-      raise ConfigError(f"optimizer.{field}", c[field], "a number from 0 to below 1")
-  for field in ("weight_decay", "bias_learning_rate_factor", "clip_norm"):
-    if not 0 <= c[field] < math.inf:
-      raise ConfigError(f"optimizer.{field}", c[field], "a number not below 0")
-  if not 0 < c.eps < math.inf:
-    raise ConfigError("optimizer.eps", c.eps, "a positive number")
+def mistakes(optimizer: Fields) -> Iterator[ConfigError]:
+  """Yields the errors that `optimizer` would raise without looking at the parameters, of fields of the right types."""
+  yield from gather(optimizer, _CHECKS)
+  yield from schedule_mistakes(optimizer)
+
+
+def unmatched(config_optimizer: ConfigDict | Fields, params: optax.Params) -> Iterator[ConfigError]:
+  """Yields an error for each of `learning_rate_factors` whose expression matches no parameter."""
+  known = jax.tree.leaves(_paths(params))
+  for expression, _ in config_optimizer.learning_rate_factors:
+    if not any(map(re.compile(expression).fullmatch, known)):
+      shown = ", ".join(known[:4]) + (f", ... ({len(known)} in all)" if len(known) > 4 else "")
+      accepted = f"an expression that matches the whole path of a parameter: {shown}"
+      yield ConfigError("optimizer.learning_rate_factors", expression, accepted)
+
+
+def _rules(c: Fields) -> Iterator[ConfigError]:
+  name = f"{c.prefix}learning_rate_factors"
+  for rule in c.learning_rate_factors:
+    if not (isinstance(rule, tuple | list) and len(rule) == 2 and isinstance(rule[0], str)):
+      yield ConfigError(name, rule, "pairs of a regular expression on a parameter's path and a factor")
+      continue
+    expression, factor = rule
+    if not (is_number(factor) and factor >= 0):
+      yield ConfigError(name, rule, "a factor that is a number not below 0")
+    try:
+      re.compile(expression)
+    except (re.error, OverflowError, RecursionError) as error:
+      yield ConfigError(name, expression, f"a regular expression ({error})")
+
+
+_CHECKS = [
+  *one_of("name", NAMES),
+  *field("momentum b1 b2", fraction, "a number from 0 to below 1"),
+  *field("weight_decay bias_learning_rate_factor clip_norm", not_negative, "a number not below 0"),
+  *field("eps", positive, "a positive number"),
+  _rules,
+]

@@ -1,12 +1,13 @@
 """The learning rate as a function of the step."""
 
-import math
+from collections.abc import Iterator
 
 import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from nin_jax.errors import ConfigError
+from nin_jax.checks import MAX_INT, Fields, field, gather, not_negative, numbers, one_of, positive
+from nin_jax.errors import ConfigError, refuse
 
 NAMES = ("constant", "staircase", "polynomial", "cosine")
 
@@ -41,9 +42,9 @@ def schedule(config_optimizer: ConfigDict, total_steps: int, steps_per_epoch: fl
       longer than the training, which then ends on it: so that any config can be tried for a few steps.
   """
   c = config_optimizer
-  _check(c)
+  refuse(mistakes(Fields(c, "optimizer.")))
   per_unit = steps_per_epoch if c.unit == "epochs" else 1
-  warmup = round(c.warmup * per_unit)
+  warmup = _steps(c.warmup, per_unit)
 
   left = max(1, total_steps - warmup)
   if c.schedule == "constant":
@@ -60,6 +61,11 @@ def schedule(config_optimizer: ConfigDict, total_steps: int, steps_per_epoch: fl
   return lambda step: jnp.asarray(after(step), jnp.float32)
 
 
+def _steps(duration: float, per_unit: float) -> int:
+  """A duration in whole steps; one that no training reaches ends with int32."""
+  return min(round(duration * per_unit), MAX_INT)
+
+
 def _polynomial(c: ConfigDict, steps: int) -> optax.Schedule:
   # Not optax.polynomial_schedule: its 1 − s / T may come out below 0 at s = T, and a root of that is NaN.
   def rate(step):
@@ -71,40 +77,52 @@ def _polynomial(c: ConfigDict, steps: int) -> optax.Schedule:
 
 def _staircase(c: ConfigDict, per_unit: float, warmup: int) -> optax.Schedule:
   """The staircase from the end of the warm-up on: its step 0 is the training's step `warmup`."""
-  if not c.boundaries and not c.every:
-    raise ConfigError("optimizer.boundaries", c.boundaries, "at least one boundary (or set optimizer.every)")
   if c.boundaries:
-    if any(later <= earlier for earlier, later in zip(c.boundaries, c.boundaries[1:], strict=False)):
-      raise ConfigError("optimizer.boundaries", c.boundaries, "numbers that increase")
-    if c.boundaries[0] < c.warmup:
-      raise ConfigError("optimizer.boundaries", c.boundaries, f"numbers not before the end of the warm-up ({c.warmup})")
     scales: dict[int, float] = {}
     for boundary in c.boundaries:
-      step = round(boundary * per_unit) - warmup
+      step = _steps(boundary, per_unit) - warmup
       scales[step] = scales.get(step, 1.0) * c.factor  # two boundaries may round to the same step
     return optax.piecewise_constant_schedule(c.learning_rate, scales)
-  if c.every < c.warmup:
-    raise ConfigError("optimizer.every", c.every, f"a number not below optimizer.warmup ({c.warmup})")
-  every = max(1, round(c.every * per_unit))
+  every = max(1, _steps(c.every, per_unit))
   # Not optax.exponential_decay(staircase=True): it divides in float32, and is a step late for some values of `every`.
   return lambda step: c.learning_rate * c.factor ** jnp.asarray((step + warmup) // every, jnp.float32)
 
 
-def _check(c: ConfigDict) -> None:
-  if c.schedule not in NAMES:
-    raise ConfigError("optimizer.schedule", c.schedule, "one of " + ", ".join(NAMES))
-  if c.unit not in ("epochs", "steps"):
-    raise ConfigError("optimizer.unit", c.unit, "epochs or steps")
-  for field in ("learning_rate", "factor", "power"):
-    if not 0 < c[field] < math.inf:
-      raise ConfigError(f"optimizer.{field}", c[field], "a positive number")
-  for field in ("warmup", "every"):
-    if not 0 <= c[field] < math.inf:
-      raise ConfigError(f"optimizer.{field}", c[field], "a number not below 0")
-  if not 0 <= c.end_learning_rate <= c.learning_rate:
-    accepted = f"a number from 0 to optimizer.learning_rate ({c.learning_rate:g})"
-    # A rate that rises again from an end above it is a slip of the hand, not a schedule.
-    if c.schedule in ("polynomial", "cosine") or c.end_learning_rate < 0:
-      raise ConfigError("optimizer.end_learning_rate", c.end_learning_rate, accepted)
-  if not all(0 < boundary < math.inf for boundary in c.boundaries):
-    raise ConfigError("optimizer.boundaries", c.boundaries, "positive numbers")
+def mistakes(optimizer: Fields) -> Iterator[ConfigError]:
+  """Yields the errors that `schedule` would raise, of fields whose types are right."""
+  return gather(optimizer, _CHECKS)
+
+
+def _end(c: Fields) -> Iterator[ConfigError]:
+  # A rate that rises again from an end above it is a slip of the hand, not a schedule.
+  if c.schedule in ("polynomial", "cosine") and c.end_learning_rate > c.learning_rate:
+    yield c.error("end_learning_rate", f"a number from 0 to optimizer.learning_rate ({c.learning_rate:g})")
+
+
+def _increase(c: Fields) -> Iterator[ConfigError]:
+  falls = any(later <= earlier for earlier, later in zip(c.boundaries, c.boundaries[1:], strict=False))
+  if c.schedule == "staircase" and falls:
+    yield c.error("boundaries", "numbers that increase")
+
+
+def _begin(c: Fields) -> Iterator[ConfigError]:
+  if c.schedule != "staircase":
+    return
+  if not c.boundaries and not c.every:
+    yield c.error("boundaries", "at least one boundary (or set optimizer.every)")
+  elif c.boundaries and c.boundaries[0] < c.warmup:
+    yield c.error("boundaries", f"numbers not before the end of the warm-up ({c.warmup})")
+  elif not c.boundaries and c.every < c.warmup:
+    yield c.error("every", f"a number not below optimizer.warmup ({c.warmup})")
+
+
+_CHECKS = [
+  *one_of("schedule", NAMES),
+  *one_of("unit", ("epochs", "steps")),
+  *field("learning_rate factor power", positive, "a positive number"),
+  *field("warmup every end_learning_rate", not_negative, "a number not below 0"),
+  *numbers("boundaries", positive, "positive numbers"),
+  _end,
+  _increase,
+  _begin,
+]

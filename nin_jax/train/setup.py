@@ -13,11 +13,11 @@ import optax
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from nin_jax import data, models
-from nin_jax.config import validate
+from nin_jax import data
 from nin_jax.errors import ConfigError
 from nin_jax.train import averaging, evaluation, processes, steps, workdir
 from nin_jax.train.optimizer import optimizer
+from nin_jax.train.validation import total_steps, validate
 
 OWN = ("data.dir", "data.cache_dir", "data.workers")  # what each process of a run may have its own way
 
@@ -117,20 +117,14 @@ def set_up(config: ConfigDict, training: bool = True) -> Setup:
     ConfigError: the user's mistake, or the processes of the run are not of one mind.
   """
   devices = jax.devices()
-  validate(config, len(devices) if training or jax.process_count() > 1 else 1)
-  averaging.check(config.train)
-  spec = data.spec(config.data)
-  if config.model.num_classes != spec.num_classes:
-    raise ConfigError("model.num_classes", config.model.num_classes, f"{spec.num_classes}, the classes of {spec.name}")
-  axis = steps.AXIS if config.train.sync_batch_norm else None
-  network = models.build(config.model, spec.image_shape, config.precision, axis)
-  params = models.variable_shapes(network, spec.image_shape)["params"]
-  optimizer(config.optimizer, params, 1, 1.0)  # tells of mistakes before the data is read
+  several = jax.process_count() > 1  # whose parts of a batch are to be equally large
+  checked = validate(config, len(devices) if training or several else 1, training or several)
   pipeline = data.open(config.data, config.seed, jax.process_index(), jax.process_count())
   _agree(config, pipeline, devices)
-  total_steps = config.train.steps or max(1, round(config.train.epochs * pipeline.steps_per_epoch))
-  update, rate = optimizer(config.optimizer, params, total_steps, pipeline.steps_per_epoch)
-  return Setup(config, devices, spec.image_shape, network, pipeline, total_steps, update, rate)
+  steps_in_all = total_steps(config.train, pipeline.steps_per_epoch)
+  update, rate = optimizer(config.optimizer, checked.params, steps_in_all, pipeline.steps_per_epoch)
+  image_shape = checked.spec.image_shape
+  return Setup(config, devices, image_shape, checked.network, pipeline, steps_in_all, update, rate)
 
 
 def _agree(config: ConfigDict, pipeline: data.Pipeline, devices: list[jax.Device]) -> None:

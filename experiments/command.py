@@ -1,15 +1,19 @@
 """What every command does with its flags and with the user's mistakes."""
 
+import contextlib
 import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
-from nin_jax.errors import ConfigError
+from nin_jax import config as configs
+from nin_jax.errors import ConfigError, line
 
 # How ml_collections says that a value is of the wrong type → what is accepted.
 TYPES = {
@@ -19,80 +23,190 @@ TYPES = {
   "as a ConfigDict": "a field of this section, as --config.section.field=value",
   "is not a dict": "a field of this section, as --config.section.field=value",
 }
+NO_CONFIG = "accepted is a file whose get_config() returns a ConfigDict"
+HELP = re.compile(r"--?help(short|full|xml)?\b|-\?")
 
 
 def define_config(required: bool = True):
   """Defines --config and gives its holder; overrides are typed as --config.section.field=value."""
-  holder = config_flags.DEFINE_config_file("config", None, "A file under configs/.", lock_config=True)
+  holder = _define_file(flags.FLAGS, None)
   if required:
     flags.mark_flag_as_required("config")
   return holder
 
 
-def run(main: Callable[[], int | None]) -> None:
-  """Runs a command and exits: 0 done; 2 the user's mistake, in one line on stderr; 1 a fault, with traceback."""
+def define_run_config() -> None:
+  """Defines --config for a command on the run in --workdir, whose config it is where no file is given.
+
+  For `run`, since it reads a file that may have a mistake. Where there is no such run, there is no config.
+  """
+  run_config = _run_config(sys.argv)
+  if run_config is None:
+    define_config(required=False)
+  else:
+    _define_dict(run_config, flags.FLAGS, None)
+
+
+def run(main: Callable[[], int | None], define: Callable[[], None] | None = None) -> None:
+  """Runs a command and exits: 0 done; 2 the user's mistakes, a line each on stderr; 1 a fault, with traceback.
+
+  Args:
+    main: the command, once its flags are read; what it returns is the exit status.
+    define: defines flags that depend on others, before any are read.
+  """
 
   def parse(argv: Sequence[str]) -> list[str]:
+    helps = any(map(HELP.match, argv))
     try:
-      rest = flags.FLAGS(list(argv))[1:]
-      if "config" in flags.FLAGS:
-        getattr(flags.FLAGS.config, "lock", None)  # a file that isn't there is told of when the config is touched
-    except Exception as error:  # a config file is the user's own code: whatever it raises is for the user to mend
-      fail(explain(error, argv))
+      # A config file that prints must not disturb what the command prints.
+      with contextlib.nullcontext() if helps else contextlib.redirect_stdout(sys.stderr):
+        if define:
+          define()
+        rest = flags.FLAGS(list(argv))[1:]
+        if "config" in flags.FLAGS:
+          getattr(flags.FLAGS.config, "lock", None)  # a file that isn't there is told of when the config is touched
+    except BaseException as error:  # a config file is the user's own code: whatever it raises is for the user to mend
+      if helps and isinstance(error, SystemExit):
+        raise
+      fail(*_wrong_overrides(argv) or [explain(error, argv)])
     if rest:
-      fail(f"{rest[0]}: accepted is a flag, as --name=value (--help lists them)")
+      fail(f"{line(rest[0])}: accepted is a flag, as --name=value (--help lists them)")
+    config = flags.FLAGS.config if "config" in flags.FLAGS else None
+    given = flags.FLAGS["config"].present if "config" in flags.FLAGS else False
+    if given and not isinstance(config, ConfigDict):
+      fail(f"{_config_word(argv)}: {NO_CONFIG}, not a value of type {type(config).__name__}")
+    logging.set_verbosity(logging.WARNING)  # Orbax tells each step of each save
     return list(argv[:1])
 
   def guarded(_: Sequence[str]) -> int | None:
     try:
       return main()
     except ConfigError as error:
-      fail(error)
+      fail(*error.mistakes)
 
-  signal.signal(signal.SIGINT, _leave)
-  logging.set_verbosity(logging.WARNING)  # Orbax tells each step of each save
+  for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, _leave)
+  logging.set_verbosity(logging.ERROR)  # ml_collections' own words on a config file come with an error of ours
   app.run(guarded, flags_parser=parse)
 
 
-def _leave(*_: object) -> None:
-  """Ctrl-C where there is nothing to save; training has a handler of its own.
+def _leave(number: int, *_: object) -> None:
+  """Ctrl-C and SIGTERM where there is nothing to save; training has a handler of its own.
 
   Not KeyboardInterrupt, which some extension modules swallow while they are imported; and at once, since an ordinary
   exit waits for XLA's threads, and may fault.
   """
   cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # a progress bar may have hidden it
-  print(f"{cursor}interrupted", file=sys.stderr, flush=True)
-  sys.stdout.flush()
-  os._exit(128 + signal.SIGINT)
+  said = f"{cursor}stopped by {signal.Signals(number).name} before there was anything to save\n"
+  with contextlib.suppress(OSError):  # not print: the signal may have come in the middle of one
+    os.write(2, said.encode())
+  os._exit(128 + number)
 
 
-def fail(message: object) -> None:
-  """Ends the command as the user's mistake."""
-  print("error:", " ".join(str(message).split()), file=sys.stderr)
+def fail(*messages: object) -> None:
+  """Ends the command as the user's mistakes, a line each."""
+  for message in messages:
+    print("error:", line(str(message), 2500), file=sys.stderr)
   sys.exit(2)
 
 
-def explain(error: Exception, argv: Sequence[str]) -> str:
+def explain(error: BaseException, argv: Sequence[str]) -> str:
   """One line for what absl and ml_collections raise while they read the flags."""
   text = str(error).replace("\\'", "'").strip('"').replace("\\n", " ")
-  if isinstance(error, flags.IllegalFlagValueError):
+  if "=" in _config_word(argv) and ("'NoneType'>" in text or text.startswith("flag --config=None")):
+    return f"{_config_word(argv)}: {NO_CONFIG}, not None"
+  if isinstance(error, flags.IllegalFlagValueError) and "Error whilst parsing config file" not in text:
     accepted = next((words for sign, words in TYPES.items() if sign in text), None)
     return text.split(": ")[0].removeprefix("flag ") + f": accepted is {accepted}" if accepted else text
   if isinstance(error, (AttributeError, KeyError)) and (unknown := re.match(r"\W*(\w+)'", text)):
     name, hint = unknown[1], re.search(r'Did you mean "(\w+)"', text)
-    given = next((word for word in argv if re.match(rf"--config\.(\w+\.)*{name}\b", word)), None)
+    given = next((word for word in argv if re.match(rf"--?config\.(\w+\.)*{name}\b", word)), None)
     if given:
       return f"{given}: there is no field {name}" + (f"; did you mean {hint[1]}?" if hint else "")
   if isinstance(error, flags.UnrecognizedFlagError) and "'config." in text and "config" in flags.FLAGS:
-    return f"--config: accepted is a config file, which --{error.flagname} changes"
-  if isinstance(error, (flags.Error, ConfigError)):
+    of_run = " (or a --workdir whose config.json is whole)" if _workdir(argv) else ""
+    return f"--config: accepted is a config file{of_run}, which --{error.flagname} changes"
+  if isinstance(error, flags.Error) and "Error whilst parsing config file" not in text:
     return text
   if isinstance(error, OSError):
-    given = next((word for word in argv if word.startswith("--config=")), "--config")
-    return f"{given}: accepted is a config file that can be read, as configs/inception_digits.py"
-  return f"--config: the file can't be read: {type(error).__name__}: {text}"
+    return f"{_config_word(argv)}: accepted is a config file that can be read, as configs/inception_digits.py"
+  if isinstance(error, SystemExit):
+    return f"{_config_word(argv)}: accepted is a file that gives a config; this one exits"
+  return f"{_config_word(argv)}: the file can't be read: {_cause(error, argv)}"
+
+
+def _cause(error: BaseException, argv: Sequence[str]) -> str:
+  """What a config file raised, and where in it."""
+  while error.__context__ is not None:  # absl and ml_collections raise errors of their own over it
+    error = error.__context__
+  path = _config_word(argv).partition("=")[2].partition(":")[0]
+  lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+  return f"{type(error).__name__}: {error}" + (f" (line {lines[-1]})" if lines else "")
 
 
 def overrides() -> dict[str, object]:
   """What the command line changed in the config file: {"section.field": value}."""
   return dict(config_flags.get_override_values(flags.FLAGS["config"]))
+
+
+def _define_file(values: flags.FlagValues, argv: list[str] | None):
+  return config_flags.DEFINE_config_file("config", None, "A file under configs/.", values, sys_argv=argv)
+
+
+def _define_dict(config: ConfigDict, values: flags.FlagValues, argv: list[str] | None):
+  said = "A file under configs/; by default the config of the run in --workdir."
+  return config_flags.DEFINE_config_dict("config", config, said, values, sys_argv=argv)
+
+
+def _wrong_overrides(argv: Sequence[str]) -> list[str]:
+  """The lines of all overrides that are wrong, each tried alone; none where there are no several."""
+  words = [word for word in argv if re.match(r"--?(no)?config\.[^=]+(=|$)", word)]
+  if len(words) < 2 or ("config" not in flags.FLAGS and _run_config(argv) is None):
+    return []
+  file, run_config = _config_word(argv), _run_config(argv)
+
+  def told(*override: str) -> Iterator[str]:
+    values, given = flags.FlagValues(), [argv[0], *([file] if "=" in file else []), *override]
+    try:
+      if "=" in file:
+        _define_file(values, given)
+      elif run_config is not None:
+        _define_dict(run_config, values, given)
+      values(given)
+      getattr(values.config, "lock", None)
+    except BaseException as error:
+      yield explain(error, given)
+
+  if any(told()):  # the file itself is wrong
+    return []
+  return [said for word in words for said in told(word)]
+
+
+def _config_word(argv: Sequence[str]) -> str:
+  """--config as it was typed."""
+  for word, following in zip(argv, [*argv[1:], ""], strict=True):
+    if re.match("--?config=", word):
+      return word
+    if re.fullmatch("--?config", word) and following:
+      return f"--config={following}"
+  return "--config"
+
+
+def _workdir(argv: Sequence[str]) -> str | None:
+  """The last --workdir on the command line."""
+  found = None
+  for word, following in zip(argv, [*argv[1:], ""], strict=True):
+    if match := re.fullmatch("--?workdir(=(.*))?", word, re.DOTALL):
+      found = match[2] if match[1] else following
+  return found
+
+
+def _run_config(argv: Sequence[str]) -> ConfigDict | None:
+  """The config of the run in --workdir, where no file is given and there is one."""
+  directory = _workdir(argv)
+  if not directory or "=" in _config_word(argv):
+    return None
+  try:
+    return configs.from_json((Path(directory).expanduser() / "config.json").read_text())
+  except (OSError, ValueError, RuntimeError, RecursionError):  # main tells of it: flags come first
+    return None

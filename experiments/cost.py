@@ -18,13 +18,14 @@ IMAGE_SIZE = flags.DEFINE_integer(
 
 
 def main() -> None:
-  from nin_jax import cost, data, models  # here, so that a mistake in a flag is told at once
+  from nin_jax import cost, models  # here, so that a mistake in a flag is told at once
   from nin_jax.cost import roofline
   from nin_jax.errors import ConfigError
   from nin_jax.train import budget
+  from nin_jax.train.validation import validate
 
   config = CONFIG.value
-  trained = data.spec(config.data).image_shape
+  trained = validate(config, 1, training=False, computes=False).spec.image_shape
   network = models.build(config.model, trained, config.precision, fully_convolutional=IMAGE_SIZE.value is not None)
   shape = trained
   if IMAGE_SIZE.value is not None:

@@ -1,6 +1,8 @@
 """Evaluates a checkpoint exactly and prints one JSON object.
 
-python -m experiments.evaluate --workdir=workdirs/digits [--split=train] [--step=N] [--config=… --config.data.dir=…]
+python -m experiments.evaluate --workdir=workdirs/digits [--split=train] [--step=N] [--config.data.dir=… …]
+
+The config is that of the run; --config.… overrides change it where that does not change the network's parameters.
 """
 
 import json
@@ -9,7 +11,6 @@ from absl import flags
 
 from experiments import command
 
-CONFIG = command.define_config(required=False)
 WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory.", required=True)
 SPLIT = flags.DEFINE_enum("split", "test", ["test", "train"], "Of the data set, as the config names it.")
 STEP = flags.DEFINE_integer("step", None, "Of the checkpoint; the newest where it is not given.")
@@ -18,9 +19,9 @@ STEP = flags.DEFINE_integer("step", None, "Of the checkpoint; the newest where i
 def main() -> None:
   from nin_jax import train  # here, so that a mistake in a flag is told at once
 
-  config = CONFIG.value if CONFIG.value is not None else train.read_config(WORKDIR.value)
+  config = flags.FLAGS.config if flags.FLAGS.config is not None else train.read_config(WORKDIR.value)
   print(json.dumps(train.evaluate_checkpoint(config, WORKDIR.value, SPLIT.value, STEP.value)))
 
 
 if __name__ == "__main__":
-  command.run(main)
+  command.run(main, command.define_run_config)

@@ -4,6 +4,9 @@ A config is an `ml_collections.ConfigDict` with the sections of `default()`. A f
 sets `config.model` from `nin_jax.models.defaults(NAME)` and changes what its experiment needs.
 """
 
+import json
+from typing import Any
+
 from ml_collections import ConfigDict
 
 
@@ -84,3 +87,22 @@ def default() -> ConfigDict:
   config.log.every_steps = 50
   config.log.tensorboard = True
   return config
+
+
+def from_json(text: str) -> ConfigDict:
+  """The config whose `to_dict()` was written as JSON: `config.json` of a run.
+
+  Raises:
+    ValueError: the text is no JSON object.
+  """
+  values = json.loads(text)
+  if not isinstance(values, dict):
+    raise ValueError("no JSON object")
+  return ConfigDict(_tuples(values))
+
+
+def _tuples(value: Any) -> Any:
+  """JSON's lists as tuples, which is what a config has."""
+  if isinstance(value, dict):
+    return {name: _tuples(item) for name, item in value.items()}
+  return tuple(map(_tuples, value)) if isinstance(value, list) else value

@@ -265,10 +265,37 @@ def test_the_loss_falls_on_cifar10(config, flags, tfds_dir, tmp_path):
   assert np.mean(losses[-5:]) < np.mean(losses[:3]) - 0.1
 
 
-def test_ctrl_c_before_training_ends_in_one_line(tmp_path):
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_before_training_ends_in_one_line(name, tmp_path):
   """Sent while the flags are read, as an impatient user does; there is nothing to save yet."""
   path = tmp_path / "interrupted.py"
-  path.write_text("import os, signal\n\ndef get_config():\n  os.kill(os.getpid(), signal.SIGINT)\n")
+  path.write_text(f"import os, signal\n\ndef get_config():\n  os.kill(os.getpid(), signal.{name})\n")
   done = run("train", f"--config={path}", f"--workdir={tmp_path / 'run'}")
-  assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+  said = f"stopped by {name} before there was anything to save\n"
+  assert (done.returncode, done.stdout, done.stderr) == (128 + signal.Signals[name], "", said)
   assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_evaluated_with_overrides_of_its_own_config(stopped, resumed):
+  directory, _ = stopped
+  workdir = f"--workdir={directory}/work dir"
+  done = run("evaluate", workdir, "--config.eval.batch_size=100", "--config.log.every_steps=3")
+  assert (done.returncode, done.stderr) == (0, "")
+  assert json.loads(done.stdout)["count"] == 360
+  assert_mistake(run("evaluate", workdir, "--config.eval.batch_size=-1"), "eval.batch_size=-1")
+  assert_mistake(run("evaluate", workdir, "--config.eval.batch=1"), "--config.eval.batch=1", "no field batch")
+  assert_mistake(run("evaluate", workdir, "--config.seed=4"), "--workdir=", "seed 3 → 4")
+
+
+def test_what_a_config_file_prints_is_kept_apart(tmp_path):
+  path = tmp_path / "talks.py"
+  path.write_text("from configs.inception_digits import get_config\nprint('reading')\n")
+  done = run("cost", f"--config={path}", "--format=json")
+  assert (done.returncode, done.stderr) == (0, "reading\n")
+  assert json.loads(done.stdout)["model"] == "inception"
+
+
+def test_help_lists_the_flags():
+  done = run("evaluate", "--help")
+  assert "--split" in done.stdout
+  assert done.stderr == ""

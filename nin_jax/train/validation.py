@@ -90,14 +90,17 @@ def _section(name: str, checks: Iterable[Check]) -> Check:
   return lambda config: gather(config[name], checks)
 
 
-def _data_values(config: Fields) -> Iterator[ConfigError]:
-  """Fields of the wrong type stand at their defaults for those checks."""
-  section = config.data.section
+def _sound_data(config: Fields) -> ConfigDict:
+  """The section `data`, its fields that have a mistake at their defaults."""
   sound = default().data
   for name in sound:
     if f"data.{name}" not in config.unsound:
-      sound[name] = section[name]
-  yield from (mistake for mistake in _data_mistakes(sound) if mistake.field not in config.unsound)
+      sound[name] = config.data.section[name]
+  return sound
+
+
+def _data_values(config: Fields) -> Iterator[ConfigError]:
+  yield from (mistake for mistake in _data_mistakes(_sound_data(config)) if mistake.field not in config.unsound)
 
 
 def _data_mistakes(config_data: ConfigDict) -> Iterator[ConfigError]:
@@ -157,7 +160,7 @@ class _Described:
     if not config.sound("data", but="data.batch_size"):
       return
     try:
-      spec = data.spec(config.data.section)
+      spec = data.spec(_sound_data(config))
     except ConfigError as error:
       yield from error.mistakes
       return

@@ -21,7 +21,7 @@ class Unsound(Exception):
 
 
 class Fields:
-  """The fields of a section, of the right types; `fields.momentum` raises `Unsound` where a mistake was found before.
+  """The fields of a section; `fields.momentum` raises `Unsound` where a mistake was found before, or it is missing.
 
   Args:
     section: of a config.
@@ -35,7 +35,7 @@ class Fields:
 
   def __getitem__(self, name: str) -> Any:
     full = self.prefix + name
-    if full in self.unsound:
+    if full in self.unsound or name not in self.section:  # what is missing is a mistake of its own
       raise Unsound(full)
     value = self.section[name]
     return Fields(value, f"{full}.", self.unsound) if isinstance(value, ConfigDict) else value

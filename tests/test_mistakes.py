@@ -95,7 +95,7 @@ LINES = {
   "config.optimiser = config.optimizer": "optimiser",
   "del config['train']": "train",
   "del config.data['name']": "data.name",
-  "config.train = ConfigDict()": "train.epochs",
+  "config.train = ConfigDict()": "train.accumulate_steps",
   "config.model = ConfigDict()": "model.name",
   "config.log = ConfigDict({'every_steps': '50', 'tensorboard': True})": "log.every_steps",
   "config.log = ConfigDict({'every_steps': np.int64(5), 'tensorboard': True})": "log.every_steps",
@@ -107,7 +107,7 @@ LINES = {
   "config.optimizer.learning_rate = ConfigDict({'value': 0.1})": "--config",
   "config.model.inception_2c = 32": "model.inception_2c",
   "config.model.inception_x = width_config(1, 1, 1, 1, 1, 1)": "model.inception_x",
-  "config.model.inception_2c = block_config((8,))": "model.inception_2c.features",
+  "config.model.inception_2c = block_config((8,))": "model.inception_2c.dropout",
   "config.model.block4 = block_config((8,))": "model.block4",
   "config.model = nin_cifar10.get_config().model; del config.model['block2']": "model",
   "config.model = nin_cifar10.get_config().model; config.model.block3.pool = 'mean'": "model.block3.pool",
@@ -144,7 +144,7 @@ FLAGS = {
   ("cost", "--config=FILE", "--image_size=4"): "--image_size",
   ("cost", "--config=FILE", "--config.optimizer.name=adam"): "optimizer.name",
   ("prepare_data",): "--name",
-  ("prepare_data", "--name=no_such_set"): "data.name",
+  ("prepare_data", "--name=no_such_set"): "--name",
 }
 
 

@@ -12,7 +12,7 @@ import tempfile
 import jax
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, note, settings
+from hypothesis import HealthCheck, event, given, note, settings
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
@@ -61,6 +61,21 @@ def googlenet():
 
 BASES = {"inception": inception, "nin": nin, "googlenet": googlenet}
 
+DELETED = "(deleted)"
+RARE = ["alien", "alien", "any", "delete", "add", "block", "swap"]
+CHOICES = {
+  "name": "digits sgd adamw",
+  "precision": "float32 bfloat16",
+  "norm": "none batch lrn",
+  "init": "gaussian xavier he",
+  "pool": "max avg pointwise none",
+  "downsample": "max avg pointwise",
+  "stem": "dense separable",
+  "schedule": "constant staircase polynomial cosine",
+  "unit": "epochs steps",
+  "averaging": "none ema polyak",
+  "normalize": "scale standardize gcn gcn_zca",
+}
 WORDS = (
   "digits cifar10 mnist folder:x train test train[:8] train[:0] train+test resident stream auto error skip crop warp "
   "scale standardize gcn gcn_zca sgd adamw constant staircase polynomial cosine epochs steps none ema polyak float32 "
@@ -112,17 +127,42 @@ def of_type(value):
   return kinds.get(type(value), ALIENS)
 
 
+def near(name, value):
+  """Values that are likely to be right."""
+  if isinstance(value, bool):
+    return st.booleans()
+  if isinstance(value, int):
+    return st.one_of(st.integers(0, 9), st.integers(1, 3).map(lambda factor: factor * value))
+  if isinstance(value, float):
+    return st.one_of(st.floats(1e-3, 0.99), st.sampled_from([0.0, 1.0, 2.0, 1e-5, 1e3]))
+  if isinstance(value, str):
+    return st.sampled_from(CHOICES.get(name, f"{value} {value} digits").split())
+  if name == "boundaries":
+    return st.lists(st.floats(0, 9), max_size=3).map(lambda numbers: tuple(sorted(numbers)))
+  if name == "learning_rate_factors":
+    return st.lists(st.tuples(st.sampled_from([".*kernel", ".*", "classifier/.*"]), st.floats(0, 2)), max_size=2)
+  if name == "linear":
+    return st.lists(st.sampled_from(["conv1x1", "reduce3x3", "reduce5x5", "pool_proj"]), max_size=3)
+  return st.lists(st.integers(1, 5), min_size=1, max_size=3).map(tuple) if "features" in name else st.just(value)
+
+
 @st.composite
 def changes(draw, base):
   """[(path, new value)]; `DELETED` deletes."""
   paths = list(fields(base))
   made = []
+  kinds = draw(st.sampled_from([["near"], ["near"] * 4 + ["like", "block"], ["like"] * 5 + RARE, RARE]))
   for _ in range(draw(st.integers(1, 4))):
-    kind = draw(st.sampled_from(["like"] * 6 + ["alien", "alien", "any", "delete", "add", "block", "swap"]))
+    kind = draw(st.sampled_from(kinds))
     path = draw(st.sampled_from(paths))
     value = functools.reduce(lambda section, name: section[name], path, base)
-    if kind in ("like", "alien", "any"):
-      strategies = {"like": of_type(value), "alien": ALIENS, "any": st.one_of(INTS, FLOATS, STRINGS, TUPLES)}
+    if kind in ("near", "like", "alien", "any"):
+      strategies = {
+        "near": near(path[-1], value),
+        "like": of_type(value),
+        "alien": ALIENS,
+        "any": st.one_of(INTS, FLOATS, STRINGS, TUPLES),
+      }
       made.append((path, draw(strategies[kind])))
     elif kind == "delete":
       made.append((path, DELETED))
@@ -134,9 +174,6 @@ def changes(draw, base):
       other = draw(st.sampled_from(paths))
       made.append((path, copy.deepcopy(functools.reduce(lambda section, name: section[name], other, base))))
   return made
-
-
-DELETED = "(deleted)"
 
 
 def apply(base, made):
@@ -199,6 +236,7 @@ def test_a_changed_config_is_refused_or_can_be_traced(change):
     if not len(lines) == len(error.mistakes) > 0 or max(map(len, lines)) > 3000:
       pytest.fail(f"not a short line each: {error}")
     return
+  event("traced")
   assert 1 <= setup.total_steps < 2**31
   network = models.build(config.model, setup.image_shape, config.precision)
   assert budget.training_cost(network, config.train, setup.image_shape).total["train_flops"] >= 0
@@ -228,4 +266,5 @@ def test_a_changed_config_is_refused_or_trains_a_step(change):
       if "step 1 " not in str(stopped) and "steps 1 " not in str(stopped):
         raise
     else:
+      event("trained")
       assert result["steps"] == 1

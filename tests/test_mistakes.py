@@ -78,6 +78,7 @@ OVERRIDES = {
   "model.norm=lrn": "model.norm",
   "model.reduce_scale=-1": "model.reduce_scale",
   "model.reduce_scale=1e300": "model.reduce_scale",
+  "model.reduce_scale=1e6": "model.reduce_scale",  # within its own bounds, but not times a width
   "model.inception_1a.conv3x3=-1": "model.inception_1a.conv3x3",
   "model.inception_9z.conv3x3=1": "--config.model.inception_9z.conv3x3",
   "model.stem_features=()": "model.stem_features",

@@ -17,7 +17,7 @@ from nin_jax.train.validation import total_steps, validate
 
 
 def changed(name="inception", **fields):
-  """A config of a small network on the digits with some fields set to anything; None of `DELETED` takes one out."""
+  """A config of a small network on the digits with some fields set to anything; `DELETED` takes one out."""
   config = default()
   config.model = models.defaults(name)
   if name == "inception":

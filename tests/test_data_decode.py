@@ -146,6 +146,9 @@ BROKEN = {
 
 
 class Listed(list):
+  def __getitems__(self, indices):
+    return [self[i] for i in indices]
+
   def name(self, index):
     return f"image {index}"
 

@@ -280,3 +280,20 @@ def test_closing_early_ends_every_worker(opened):
   assert len(multiprocessing.active_children()) >= 2
   batches.close()
   assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("pipeline", ["stream", "resident"])
+def test_a_file_that_cannot_be_opened_is_a_broken_image(opened, damaged, pipeline, monkeypatch):
+  read = Folder.records(Folder(opened(name=f"folder:{damaged[0]}", normalize="scale")._config), "train_split")
+  gone = read.name(20)
+  original = type(read).__getitem__
+
+  def vanish(self, index):
+    if self.name(index) == gone:
+      raise FileNotFoundError(2, "No such file or directory", gone)
+    return original(self, index)
+
+  monkeypatch.setattr(type(read), "__getitem__", vanish)
+  p = opened(name=f"folder:{damaged[0]}", broken_images="skip", pipeline=pipeline, normalize="scale")
+  take(p.train_batches(0), 4)
+  assert gone in p.broken()

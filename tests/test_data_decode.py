@@ -89,6 +89,7 @@ def test_pictures_stand_upright(orientation, resize):
   np.testing.assert_array_equal(made[0, 0], (255, 0, 0))
   np.testing.assert_array_equal(made[0, -1], (0, 255, 0))
   np.testing.assert_array_equal(made[-1], 0)
+  np.testing.assert_array_equal(made, decoded(encoded(Image.fromarray(upright)), (8, 8, 3), resize))
 
 
 def test_a_damaged_exif_block_does_no_harm():

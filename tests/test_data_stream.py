@@ -131,6 +131,13 @@ def test_both_pipelines_give_the_same_images(opened, resize, kind):
     assert_same(*loaded)
 
 
+def test_the_cache_knows_how_images_were_resized(opened):
+  cropped, warped = (
+    opened(pipeline="resident", resize=resize).arrays["train"]["images"] for resize in ("crop", "warp")
+  )
+  assert not np.array_equal(cropped, warped)
+
+
 def test_only_the_first_images_are_evaluated_where_asked(opened):
   masks = [batch["mask"].sum() for batch in opened().eval_batches("train", 10, images=25)]
   assert masks == [10, 10, 5]

@@ -19,7 +19,7 @@ def default() -> ConfigDict:
   config.model = ConfigDict()  # from nin_jax.models.defaults(NAME)
 
   config.data = data = ConfigDict()
-  data.name = "digits"  # digits, any TFDS name ("cifar10", "svhn_cropped:3.*.*"), or folder:PATH
+  data.name = "digits"  # digits, any TFDS name ("cifar10", "svhn_cropped:3.*.*"), or folder:PATH (see data/folder.py)
   data.dir = ""  # where TFDS sets were prepared; "": $TFDS_DATA_DIR or ~/tensorflow_datasets. PATH is relative to it
   data.cache_dir = ""  # decoded images and statistics; "": $XDG_CACHE_HOME/nin_jax or ~/.cache/nin_jax
   data.train_split = "train"
@@ -30,7 +30,7 @@ def default() -> ConfigDict:
   data.broken_images = "error"  # error | skip: what is done about an image that can't be read
   data.channels = 0  # 1 (grey) | 3 (RGB); 0: as the set is described, 3 for a folder
   data.image_size = 0  # images are resized to this height and width; 0: as they are
-  data.resize = "crop"  # crop (the shorter side to image_size, the centre kept) | warp (both sides)
+  data.resize = "crop"  # crop (the shorter side to image_size, the central square kept) | warp (both sides)
   data.normalize = "standardize"  # scale ([0, 1]) | standardize (per channel) | gcn | gcn_zca
   data.translate = 0  # random shift by up to this many pixels each way, zeros shifted in
   data.crop = 0  # random crop of this size in training, the central one in evaluation; 0: the whole image

@@ -9,7 +9,7 @@ import json
 
 from absl import flags
 
-from experiments import command
+from experiments import command, processes
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory.", required=True)
 SPLIT = flags.DEFINE_enum("split", "test", ["test", "train"], "Of the data set, as the config names it.")
@@ -20,8 +20,10 @@ def main() -> None:
   from nin_jax import train  # here, so that a mistake in a flag is told at once
 
   config = flags.FLAGS.config if flags.FLAGS.config is not None else train.read_config(WORKDIR.value)
-  print(json.dumps(train.evaluate_checkpoint(config, WORKDIR.value, SPLIT.value, STEP.value)))
+  measured = train.evaluate_checkpoint(config, WORKDIR.value, SPLIT.value, STEP.value)
+  if train.first():
+    print(json.dumps(measured))
 
 
 if __name__ == "__main__":
-  command.run(main, command.define_run_config)
+  command.run(processes.joined(main), command.define_run_config)

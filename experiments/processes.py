@@ -33,11 +33,12 @@ def joined(main: Callable[[], int | None]) -> Callable[[], int | None]:
       return main()
     # Left as usual, a process would wait at its end for the others, which may wait for it.
     try:
-      status = main()
+      try:
+        status = main()
+      except ConfigError as error:
+        command.fail(*error.mistakes)
     except SystemExit as error:
       status = error.code
-    except ConfigError as error:
-      status = command.tell(error)
     except BaseException:
       traceback.print_exc()
       status = 1

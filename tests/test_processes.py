@@ -2,9 +2,11 @@
 
 import contextlib
 import json
+import os
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 
 import jax
@@ -43,11 +45,26 @@ def devices(count):
   return f"--xla_force_host_platform_device_count={count}"
 
 
-def start(*flags, **more):
-  env = environment(**more)
-  return subprocess.Popen(
-    command("train", *flags), cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-  )
+class Started:
+  """A training whose output goes to files: gloo is talkative, and a pipe that nobody reads would stop it."""
+
+  def __init__(self, *flags, **more):
+    self._files = [tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")]  # noqa: SIM115
+    self.process = subprocess.Popen(
+      command("train", *flags), cwd=ROOT, env=environment(**more), stdout=self._files[0], stderr=self._files[1]
+    )
+
+  def said(self):
+    """Its stdout and stderr so far."""
+    return [os.pread(file.fileno(), 2**20, 0).decode() for file in self._files]
+
+  def wait_for(self, words):
+    """Returns when these words stand on stderr."""
+    until = time.monotonic() + 120
+    while words not in self.said()[1]:
+      assert self.process.poll() is None, self.said()
+      assert time.monotonic() < until, self.said()
+      time.sleep(0.01)
 
 
 def free_port():
@@ -56,21 +73,30 @@ def free_port():
     return found.getsockname()[1]
 
 
+def is_free(port):
+  with contextlib.closing(socket.socket()) as tried:
+    return tried.connect_ex(("localhost", port)) != 0
+
+
 def pair(*flags, own=((), ()), count=4):
   """Two processes of one run."""
   address = f"--coordinator_address=localhost:{free_port()}"
   several = [[address, "--num_processes=2", f"--process_id={index}", *own[index]] for index in (0, 1)]
-  return [start(*flags, *more, XLA_FLAGS=devices(count)) for more in several]
+  return [Started(*flags, *more, XLA_FLAGS=devices(count)) for more in several]
 
 
 def ends(started, timeout=240):
   """(status, stdout, stderr) of each; none is left behind."""
   try:
-    outputs = [process.communicate(timeout=timeout) for process in started]
+    until = time.monotonic() + timeout
+    for one in started:
+      one.process.wait(max(0, until - time.monotonic()))
+  except subprocess.TimeoutExpired:
+    pytest.fail(f"it hangs: {[one.said() for one in started]}")
   finally:
-    for process in started:
-      process.kill()
-  return [(process.returncode, *output) for process, output in zip(started, outputs, strict=True)]
+    for one in started:
+      one.process.kill()
+  return [(one.process.returncode, *one.said()) for one in started]
 
 
 def rows(workdir):
@@ -87,7 +113,7 @@ def arrays(workdir, step):
 @pytest.fixture(scope="module")
 def one_by_eight(config, tmp_path_factory):
   workdir = tmp_path_factory.mktemp("one")
-  ((status, _, stderr),) = ends([start(config, f"--workdir={workdir}", XLA_FLAGS=devices(8))])
+  ((status, _, stderr),) = ends([Started(config, f"--workdir={workdir}", XLA_FLAGS=devices(8))])
   assert status == 0, stderr
   return workdir
 
@@ -133,17 +159,15 @@ def test_only_the_first_process_writes_and_speaks(two_by_four):
 def test_sigterm_to_one_process_stops_all_at_one_step_and_they_go_on(config, one_by_eight, tmp_path):
   flags = [config, f"--workdir={tmp_path}", "--config.checkpoint.every_steps=5"]
   started = pair(*flags)
-  for line in started[0].stderr:
-    if line.startswith("step 3/"):
-      started[1].send_signal(signal.SIGTERM)
-      break
+  started[0].wait_for("step 3/")
+  started[1].process.send_signal(signal.SIGTERM)
   stopped = ends(started)
   assert [status for status, _, _ in stopped] == [128 + signal.SIGTERM] * 2, stopped
   assert "stopped by SIGTERM after step" in stopped[0][2]
   assert "Traceback" not in stopped[0][2] + stopped[1][2]
   resumed = ends(pair(*flags))
   assert [status for status, _, _ in resumed] == [0, 0], resumed
-  assert not resumed[0][2].startswith("step 0/")
+  assert "step 0/" not in resumed[0][2]
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-5),
     arrays(one_by_eight, STEPS),
@@ -156,11 +180,9 @@ def test_sigterm_to_one_process_stops_all_at_one_step_and_they_go_on(config, one
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_process_that_dies_ends_the_other_with_a_message(victim, config, tmp_path):
   started = pair(config, f"--workdir={tmp_path}", "--config.train.steps=100000", "--config.checkpoint.every_steps=2")
-  for line in started[0].stderr:
-    if line.startswith("step 5/"):
-      started[victim].kill()
-      killed = time.monotonic()
-      break
+  started[0].wait_for("step 5/")
+  started[victim].process.kill()
+  killed = time.monotonic()
   done = ends(started, timeout=60)
   assert time.monotonic() - killed < 60
   status, _, stderr = done[1 - victim]
@@ -197,9 +219,11 @@ def test_a_mistake_that_only_the_first_process_can_see_ends_all(config, one_by_e
 @pytest.mark.slow
 def test_slurm_s_environment_is_enough(config, tmp_path):
   """Two tasks of one srun, as it sets them up: no flags."""
-  job = {"SLURM_JOB_ID": str(free_port()), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
+  first_port = 65535 - 2**12 + 1  # JAX listens at the job's number modulo 2^12 above it
+  port = next(port for port in range(first_port + os.getpid() % 2**11, 65536) if is_free(port))
+  job = {"SLURM_JOB_ID": str(port - first_port), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
   started = [
-    start(
+    Started(
       config,
       f"--workdir={tmp_path}",
       "--config.train.steps=2",

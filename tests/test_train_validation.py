@@ -239,7 +239,7 @@ def test_evaluation_pads_and_takes_no_optimizer():
   [
     ({"data.batch_size": 10**9}, "data.batch_size"),
     ({"eval.batch_size": 10**9}, "eval.batch_size"),
-    ({"data.image_size": 10**6}, "data.batch_size"),
+    ({"data.image_size": 2**14, "data.batch_size": 2**14}, "data.batch_size"),
     ({"model.inception_1a.conv3x3": 2**20, "model.stem_features": (2**20,)}, "model"),
     ({"model.stem_features": (2**20,), "data.batch_size": 2**14}, "data.batch_size"),
   ],

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator
 
 from nin_jax.data import examples, normalize, whitening
-from nin_jax.errors import ConfigError
+from nin_jax.errors import ConfigError, refuse
 
 SourceShape = tuple[int | None, int | None, int]
 
@@ -15,6 +15,7 @@ CHOICES = {
   "resize": ("crop", "warp"),
   "normalize": normalize.KINDS,
 }
+MAX_SIZE, MAX_WORKERS = 16_384, 1_024
 _COLOURS = ("brightness", "contrast", "saturation")
 
 
@@ -50,8 +51,8 @@ def spec(config_data) -> Spec:
 
 def of(config_data, found) -> Spec:
   """Returns the Spec of config.data for a set that `examples.find` found; raises as `spec`."""
-  for mistake in (*mistakes(config_data), *spec_mistakes(config_data, found.shape)):
-    raise mistake
+  refuse(mistakes(config_data))
+  refuse(spec_mistakes(config_data, found.shape))
   height, width, channels = decoded_shape(config_data, found.shape)
   if config_data.crop:
     height = width = config_data.crop
@@ -81,14 +82,14 @@ def mistakes(config_data) -> Iterator[ConfigError]:
   for name, choices in CHOICES.items():
     if config_data[name] not in choices:
       yield mistake(name, f"one of {', '.join(choices)}")
-  if config_data.image_size < 0:
-    yield mistake("image_size", "a number of pixels, or 0 for the images as they are")
+  if not 0 <= config_data.image_size <= MAX_SIZE:
+    yield mistake("image_size", f"a number of pixels up to {MAX_SIZE}, or 0 for the images as they are")
   if config_data.channels not in (0, 1, 3):
     yield mistake("channels", "1 (grey), 3 (RGB), or 0 for those of the set")
   if config_data.batch_size < 1:
     yield mistake("batch_size", "1 image or more")
-  if config_data.workers < 0:
-    yield mistake("workers", "a number of processes, or 0 for threads of this one")
+  if not 0 <= config_data.workers <= MAX_WORKERS:
+    yield mistake("workers", f"a number of processes up to {MAX_WORKERS}, or 0 for threads of this one")
   for name in _COLOURS:
     if not 0 <= config_data[name] <= 1:
       yield mistake(name, "0 to 1: factors are drawn from 1 − this to 1 + this")

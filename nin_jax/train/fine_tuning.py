@@ -1,5 +1,6 @@
 """Training that starts from the network of another run."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,10 @@ from nin_jax.train.steps import TrainState
 FIELD = "train.init_from"
 
 
-def check(config: ConfigDict) -> None:
-  """Raises ConfigError unless `train.init_from` is "" or the directory of a run; quick, to be done early."""
-  directory = config.train.init_from
+def mistakes(directory: str) -> Iterator[ConfigError]:
+  """Yields what is wrong with `train.init_from` at first sight; quick, to be done before anything is read."""
   if directory and not (Path(directory).expanduser() / "config.json").is_file():
-    raise ConfigError(FIELD, directory, 'the workdir of a run, or ""')
+    yield ConfigError(FIELD, directory, 'the workdir of a run, or ""')
 
 
 def start(state: TrainState, config: ConfigDict) -> tuple[TrainState, list[str]]:

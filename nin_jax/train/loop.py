@@ -53,18 +53,11 @@ def train_and_evaluate(
   """
   directory = workdir.locate(directory)
   with processes.watched(), contextlib.ExitStack() as stack:
-    if ended := processes.on_first(lambda: _ended(directory, config)):
+    if ended := processes.on_first(lambda: workdir.result(directory, config)):
       return ended
-    setup = set_up(config)
+    setup = set_up(config, begins=processes.first() and not (directory / "checkpoints").exists())
     processes.on_first(lambda: stack.enter_context(workdir.claim(directory, config)))
     return _train(setup, directory, profile_steps, {"trial": trial, "overrides": overrides or {}})
-
-
-def _ended(directory: Path, config: ConfigDict) -> dict | None:
-  """The result of a run that has ended; of one that has not begun, what can be refused at once is."""
-  if not (directory / "checkpoints").exists():
-    fine_tuning.check(config)
-  return workdir.result(directory, config)
 
 
 def _train(setup: Setup, directory: Path, profile_steps: int, about: dict) -> dict:

@@ -4,11 +4,12 @@ import importlib.metadata
 import platform
 from typing import Any
 
+from nin_jax.train import processes
 from nin_jax.train.setup import Setup
 
 
 def outcome(setup: Setup, progress: dict, train: dict, inference: dict, step_flops: int, **more: Any) -> dict:
-  """The object in `result.json`.
+  """The object in `result.json`; all processes of a run call it.
 
   Args:
     setup: of the run.
@@ -30,6 +31,7 @@ def outcome(setup: Setup, progress: dict, train: dict, inference: dict, step_flo
     "best_step": progress["best"]["step"],
     "train_accuracy": train["accuracy"],
     "train_loss": train["loss"],
+    "broken_images": len({name for names in processes.from_all(setup.pipeline.broken()) for name in names}),
     "params": inference["params"],
     "macs": inference["macs"],
     "flops": inference["flops"],

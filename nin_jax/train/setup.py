@@ -106,19 +106,20 @@ class Setup:
       return evaluation.evaluate(step, variables, self.arrays, batches, self.devices, poll)
 
 
-def set_up(config: ConfigDict, training: bool = True) -> Setup:
+def set_up(config: ConfigDict, training: bool = True, begins: bool = False) -> Setup:
   """Checks a whole config, opens its data and builds its network.
 
   Args:
     config: see `nin_jax.config`.
     training: False for evaluation alone, whose batches are padded: the devices need not divide data.batch_size.
+    begins: whether train.init_from is going to be read.
 
   Raises:
     ConfigError: the user's mistake, or the processes of the run are not of one mind.
   """
   devices = jax.devices()
   several = jax.process_count() > 1  # whose parts of a batch are to be equally large
-  checked = validate(config, len(devices) if training or several else 1, training or several)
+  checked = validate(config, len(devices) if training or several else 1, training or several, begins=begins)
   pipeline = data.open(config.data, config.seed, jax.process_index(), jax.process_count())
   _agree(config, pipeline, devices)
   steps_in_all = total_steps(config.train, pipeline.steps_per_epoch)

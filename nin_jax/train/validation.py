@@ -25,7 +25,7 @@ from nin_jax.checks import (
 )
 from nin_jax.config import default
 from nin_jax.errors import ConfigError, refuse
-from nin_jax.train import averaging, memory, optimizer, steps
+from nin_jax.train import averaging, fine_tuning, memory, optimizer, steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,9 @@ class Validated:
   params: Any
 
 
-def validate(config: ConfigDict, device_count: int, training: bool = True, computes: bool = True) -> Validated:
+def validate(
+  config: ConfigDict, device_count: int, training: bool = True, computes: bool = True, begins: bool = False
+) -> Validated:
   """Checks a whole config, and tells of all its mistakes at once.
 
   In this order: its sections, fields and their types; the values of each section; what takes several sections; what
@@ -55,6 +57,7 @@ def validate(config: ConfigDict, device_count: int, training: bool = True, compu
     device_count: that a training batch is spread over.
     training: False for evaluation alone, whose batches are padded: the devices need not divide data.batch_size.
     computes: False where the network is only counted, for which there is always memory enough.
+    begins: whether training begins, from the network in train.init_from where one is named.
 
   Raises:
     ConfigError: the user's mistake; `ConfigErrors` where there are several.
@@ -64,6 +67,8 @@ def validate(config: ConfigDict, device_count: int, training: bool = True, compu
   found: list[Validated] = []
   last = _Described(training, computes, found.append)
   together = [_epochs, _batch(device_count)] if training else []
+  if begins:
+    together += [lambda config: fine_tuning.mistakes(config.train.init_from)]
   refuse(gather(Fields(config), [_fields, *_VALUES, *together, last.check]))
   return found[0]
 
@@ -100,11 +105,7 @@ def _sound_data(config: Fields) -> ConfigDict:
 
 
 def _data_values(config: Fields) -> Iterator[ConfigError]:
-  yield from (mistake for mistake in _data_mistakes(_sound_data(config)) if mistake.field not in config.unsound)
-
-
-def _data_mistakes(config_data: ConfigDict) -> Iterator[ConfigError]:
-  return gather(Fields(config_data, "data."), whole("batch_size", 1))
+  yield from (mistake for mistake in data.mistakes(_sound_data(config)) if mistake.field not in config.unsound)
 
 
 _VALUES: list[Check] = [

@@ -12,6 +12,7 @@ from typing import IO, Any
 
 from ml_collections import ConfigDict
 
+from nin_jax.config import from_json
 from nin_jax.errors import ConfigError
 from nin_jax.train.storage import write_json
 
@@ -114,7 +115,11 @@ def read_config(directory: str | Path) -> ConfigDict:
   Raises:
     ConfigError: there is none.
   """
-  return ConfigDict(_tuples(_read(locate(directory) / "config.json")))
+  path = locate(directory) / "config.json"
+  try:
+    return from_json(path.read_text())
+  except (OSError, ValueError) as error:
+    raise _not_whole(path) from error
 
 
 def result(directory: Path, config: ConfigDict) -> dict | None:
@@ -131,14 +136,17 @@ def result(directory: Path, config: ConfigDict) -> dict | None:
 
 
 def _read(path: Path) -> dict:
-  accepted = f"the directory of a run, whose {path.name} is whole"
   try:
     values = json.loads(path.read_text())
   except (OSError, ValueError) as error:
-    raise ConfigError("--workdir", str(path.parent), accepted) from error
+    raise _not_whole(path) from error
   if not isinstance(values, dict):
-    raise ConfigError("--workdir", str(path.parent), accepted)
+    raise _not_whole(path)
   return values
+
+
+def _not_whole(path: Path) -> ConfigError:
+  return ConfigError("--workdir", str(path.parent), f"the directory of a run, whose {path.name} is whole")
 
 
 def _flat(values: dict, prefix: str = "") -> dict[str, Any]:
@@ -149,10 +157,3 @@ def _flat(values: dict, prefix: str = "") -> dict[str, Any]:
     else:
       flat[prefix + name] = value
   return flat
-
-
-def _tuples(value: Any) -> Any:
-  """JSON's lists as tuples, which is what a config has."""
-  if isinstance(value, dict):
-    return {name: _tuples(item) for name, item in value.items()}
-  return tuple(map(_tuples, value)) if isinstance(value, list) else value

@@ -3,9 +3,9 @@
 python -m experiments.cost --config=configs/googlenet_imagenet.py --depth=1
 
 6,998,552 parameters, 1,582,671,872 MACs an image; in training, with both auxiliary heads, 13,378,280 and
-1,591,044,096 (--train). The Caffe copy reached 68.7 % top-1 and 88.9 % top-5. The cost is exact; to train it takes a
-data pipeline that streams, which is not built yet, or a part of the set that takes at most 16 GiB decoded
-(data.train_split, data.test_split). docs/googlenet_table_1.md has the paper's table beside ours.
+1,591,044,096 (--train). The Caffe copy reached 68.7 % top-1 and 88.9 % top-5; this one has not been trained on ImageNet
+yet. The set is streamed (data.workers: as many as the machine has cores to spare). The paper's own crops (section 6):
+--config.data.random_resized_crop="(0.08,1.0)". docs/googlenet_table_1.md has the paper's table beside ours.
 """
 
 from nin_jax import models

@@ -97,7 +97,7 @@ def _leave(number: int, *_: object) -> None:
   exit waits for XLA's threads, and may fault.
   """
   cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # a progress bar may have hidden it
-  said = f"{cursor}stopped by {signal.Signals(number).name} before there was anything to save\n"
+  said = f"{cursor}stopped by {signal.Signals(number).name}; nothing more was saved\n"
   with contextlib.suppress(OSError):  # not print: the signal may have come in the middle of one
     os.write(2, said.encode())
   os._exit(128 + number)

@@ -12,12 +12,22 @@ from nin_jax.errors import ConfigError
 
 ADDRESS = flags.DEFINE_string(
   "coordinator_address",
-  os.environ.get("JAX_COORDINATOR_ADDRESS"),
+  None,
   "HOST:PORT of process 0, in a run of several. Under Slurm and on TPU pods it is found.",
 )
-COUNT = flags.DEFINE_integer("num_processes", os.environ.get("JAX_NUM_PROCESSES"), "How many there are.")
-INDEX = flags.DEFINE_integer("process_id", os.environ.get("JAX_PROCESS_ID"), "Which one this is, from 0.")
+COUNT = flags.DEFINE_integer("num_processes", None, "How many there are.")
+INDEX = flags.DEFINE_integer("process_id", None, "Which one this is, from 0.")
 DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Join the other processes as the cluster's environment says.")
+
+
+def _whole(flag: flags.FlagHolder, variable: str) -> int | None:
+  """A flag's value, or where it isn't given an environment variable's."""
+  text = os.environ.get(variable)
+  if flag.value is not None or not text:
+    return flag.value
+  if not text.isdecimal():
+    raise ConfigError(variable, text, "a whole number")
+  return int(text)
 
 
 def joined(main: Callable[[], int | None]) -> Callable[[], int | None]:
@@ -26,7 +36,9 @@ def joined(main: Callable[[], int | None]) -> Callable[[], int | None]:
   def inside() -> int | None:
     from nin_jax.train import processes  # here, so that a mistake in a flag is told at once
 
-    processes.join(ADDRESS.value, COUNT.value, INDEX.value, DISTRIBUTED.value)
+    address = ADDRESS.value or os.environ.get("JAX_COORDINATOR_ADDRESS") or None
+    count, index = (_whole(COUNT, "JAX_NUM_PROCESSES"), _whole(INDEX, "JAX_PROCESS_ID"))
+    processes.join(address, count, index, DISTRIBUTED.value)
     import jax
 
     if jax.process_count() == 1:

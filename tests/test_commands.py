@@ -271,7 +271,7 @@ def test_a_signal_before_training_ends_in_one_line(name, tmp_path):
   path = tmp_path / "interrupted.py"
   path.write_text(f"import os, signal\n\ndef get_config():\n  os.kill(os.getpid(), signal.{name})\n")
   done = run("train", f"--config={path}", f"--workdir={tmp_path / 'run'}")
-  said = f"stopped by {name} before there was anything to save\n"
+  said = f"stopped by {name}; nothing more was saved\n"
   assert (done.returncode, done.stdout, done.stderr) == (128 + signal.Signals[name], "", said)
   assert not (tmp_path / "run").exists()
 

@@ -5,6 +5,7 @@ import json
 import shutil
 import signal
 import subprocess
+import time
 
 import pytest
 from conftest import ROOT
@@ -165,6 +166,22 @@ evaluation.steps.shard = slow
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_that_comes_twice_is_one(number, flags, unbroken, tmp_path):
+  """`timeout` and `srun` send it to the process and to its group; a terminal's Ctrl-C reaches wrappers too."""
+  flags = [*flags, f"--workdir={tmp_path}"]
+  process = start(*flags)
+  read_until(process, "step 10/")
+  for _ in range(3):
+    process.send_signal(number)
+    time.sleep(0.02)
+  _, stderr = process.communicate(timeout=60)
+  assert process.returncode == 128 + number, stderr
+  assert "the state is saved" in stderr
+  assert train(*flags).returncode == 0
+  assert contents(tmp_path) == unbroken
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_during_evaluation_saves_and_the_evaluation_is_done_on_the_next_start(number, flags, tmp_path):
   """Evaluations take about 2 s here, which nobody waits for."""
   config = tmp_path / "slow.py"
@@ -184,6 +201,10 @@ def test_a_signal_during_evaluation_saves_and_the_evaluation_is_done_on_the_next
       rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
       assert [row["step"] for row in rows] == [10, 20]
       assert [path.name for path in (workdir / "checkpoints").iterdir()] == ["20"]
+      process = start(*flags, f"--workdir={workdir}")
+      read_until(process, "step 20  test:")  # it is done, and then lost again
+      process.kill()
+      process.communicate()
       process = start(*flags, f"--workdir={workdir}")
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == 0, stderr

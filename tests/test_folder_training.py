@@ -122,3 +122,19 @@ def test_a_broken_picture_is_named_or_skipped_and_counted(folder, tmp_path):
     assert done.stderr.count(str(path)) == 1
   result = json.loads((workdir / "result.json").read_text())
   assert (result["broken_images"], result["test_images"]) == (2, 40)
+
+  # Met before the checkpoint that is gone on from, they count all the same.
+  newest = max((workdir / "checkpoints").iterdir(), key=lambda path: int(path.name))
+  assert int(newest.name) == result["steps"]
+  (workdir / "result.json").unlink()
+  skipping = "--config.data.broken_images=skip"
+  assert run("train", *flags, skipping).returncode == 0
+  assert json.loads((workdir / "result.json").read_text())["broken_images"] == 2
+
+  # A class of another name would be another label: the network has not learned that.
+  for split in ("train", "test"):
+    (pictures / split / "3").rename(pictures / split / "8")
+  for done in (run("evaluate", f"--workdir={workdir}"), run("evaluate", f"--workdir={workdir}", skipping)):
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: data.name=")
+    assert "class '3' is '7' in this one" in done.stderr

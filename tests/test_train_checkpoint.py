@@ -1,5 +1,6 @@
 """Checkpoints: which stay, that what comes back is what was saved, and that nothing else ever does."""
 
+import errno
 import json
 import logging
 import shutil
@@ -80,14 +81,6 @@ def test_a_state_may_be_donated_at_once_and_restored_elsewhere(tmp_path):
     state, read = checkpoints.restore(state_at(0, device_count=8))
   assert read == written
   assert_same(state, state_at(3))
-
-
-def test_a_step_saved_again_is_replaced(tmp_path):
-  with Checkpoints(tmp_path, keep=2) as checkpoints:
-    for number in range(3):
-      checkpoints.save(state_at(4), {"best": None, "number": number})
-  with Checkpoints(tmp_path, keep=2) as checkpoints:
-    assert checkpoints.restore(state_at(0))[1]["number"] == 2
 
 
 def test_steps_that_are_not_there_are_named(tmp_path):
@@ -210,6 +203,19 @@ def test_the_variables_alone(written):
     there = checkpoints.variables()
   assert_same(there["params"], jax.tree.map(np.asarray, state_at(6).params))
   assert "opt_state" not in there
+
+
+def test_a_shortage_is_not_taken_for_damage(written, tmp_path, monkeypatch):
+  directory = shutil.copytree(written, tmp_path / "copy")
+
+  def too_many_files(*_):
+    raise OSError(errno.EMFILE, "Too many open files")
+
+  with Checkpoints(directory, 3) as checkpoints:
+    monkeypatch.setattr(checkpoints, "_load", too_many_files)
+    with pytest.raises(WorkdirError, match="Too many open files"):
+      checkpoints.restore(state_at(0))
+  assert not (directory / "damaged_checkpoints").exists()
 
 
 def test_what_cannot_be_written_is_told_of(tmp_path):

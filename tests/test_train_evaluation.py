@@ -9,6 +9,7 @@ import pytest
 
 from nin_jax import data, models
 from nin_jax.config import default
+from nin_jax.errors import ConfigError
 from nin_jax.models.inception import width_config
 from nin_jax.train import evaluation, steps
 
@@ -103,3 +104,11 @@ def test_a_signal_breaks_an_evaluation_off():
     evaluation.evaluate(step, {}, {"mask": np.ones(5, np.float32)}, batches, devices, poll)
   assert broken_off.value.signal == 15
   assert len(asked) == 5  # the next batch was under way
+
+
+def test_nothing_that_could_be_evaluated_is_told_of():
+  """Broken images are masked out, and here all are."""
+  devices = jax.local_devices()[:2]
+  step = steps.eval_step(Identity(), PoisonedPadding(0.0), "test", devices)
+  with pytest.raises(ConfigError, match=r"data\.broken_images='skip': .* none can"):
+    evaluation.evaluate(step, {}, {"mask": np.zeros(5, np.float32)}, [np.array([0, 1], np.int32)], devices)

@@ -104,6 +104,21 @@ def test_each_line_is_one_write_and_a_short_one_is_an_error(tmp_path):
   file.close()
 
 
+@pytest.mark.parametrize("evaluated", [True, False])
+def test_an_evaluation_that_is_to_be_done_again_is_dropped(tmp_path, evaluated):
+  with open_journal(tmp_path) as record:
+    for step in range(1, 4):
+      record.write("train", step, loss=1.0)
+      record.write("test", step, loss=1.0)
+  c = default().log
+  c.tensorboard = False
+  Journal(tmp_path, c, 10.0, 2, evaluated).close()
+  rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+  assert [(row["split"], row["step"]) for row in rows] == [("train", 1), ("test", 1), ("train", 2)] + [
+    ("test", 2)
+  ] * evaluated
+
+
 @pytest.mark.parametrize("torn", ["", '{"step": 3', '{"step": 3}', "null\n", "\n", "\0\0\0"])
 def test_resuming_drops_later_lines_and_a_torn_one(tmp_path, torn):
   with open_journal(tmp_path) as record:

@@ -1,4 +1,4 @@
-"""The first signal asks, the second one acts as ever."""
+"""The first signal asks; what comes right after it is of the same hand, and a later SIGINT is of an impatient one."""
 
 import os
 import signal
@@ -6,25 +6,31 @@ import threading
 
 import pytest
 
+from nin_jax.train import signals
 from nin_jax.train.signals import Interrupted, StopRequest
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_first_signal_is_noted_and_the_second_acts_as_before(number):
-  came = []
-  before = signal.signal(number, lambda *_: came.append(number))
+def test_a_signal_is_noted_once_and_only_a_late_sigint_acts_as_before(number):
+  came, now = [], [10.0]
+  before = {each: signal.signal(each, lambda *_, each=each: came.append(each)) for each in signals.SIGNALS}
   try:
-    with StopRequest() as stop:
+    with StopRequest(clock=lambda: now[0]) as stop:
       assert stop.poll() == 0
       os.kill(os.getpid(), number)
       assert stop.poll() == number
-      assert came == []
-      os.kill(os.getpid(), number)
-      assert came == [number]
-    os.kill(os.getpid(), number)
-    assert came == [number, number]
+      for each in signals.SIGNALS:  # twice at once, as `timeout` does
+        os.kill(os.getpid(), each)
+      now[0] += signals.GRACE_SECONDS
+      os.kill(os.getpid(), signal.SIGTERM)
+      assert (came, stop.poll()) == ([], number)
+      os.kill(os.getpid(), signal.SIGINT)
+      assert came == [signal.SIGINT]
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert came == [signal.SIGINT, signal.SIGTERM]
   finally:
-    signal.signal(number, before)
+    for each, handler in before.items():
+      signal.signal(each, handler)
 
 
 def test_handlers_are_put_back_when_nothing_came():

@@ -4,6 +4,7 @@ import contextlib
 import io
 import math
 import os
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -113,6 +114,7 @@ def read(
 
 def _reason(error: Exception) -> str:
   text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+  text = re.sub(r" ?<_io\.BytesIO object at \w+>", "", text)
   return " ".join(text.split())[:200] or type(error).__name__
 
 

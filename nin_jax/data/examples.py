@@ -1,7 +1,5 @@
 """A data set by its name, a folder or a TFDS set: what it is like, and its splits as random-access examples."""
 
-from collections.abc import Sequence
-
 from nin_jax.data import source
 from nin_jax.data.folder import PREFIX, Folder
 
@@ -57,6 +55,3 @@ def find(config_data, prepared: bool) -> Folder | Prepared:
     return Folder(config_data)
   builder = source.prepared if prepared else source.builder
   return Prepared(config_data, builder(config_data))
-
-
-Records = Sequence[dict]  # {"image": encoded bytes, "label": int}, with name(index) besides; see `source`, `folder`

@@ -37,19 +37,26 @@ class Register:
   def __init__(self, config_data):
     self._config = config_data
     self._names: set[str] = set()
+    self._warned: set[str] = set()
 
   @property
   def names(self) -> list[str]:
     """Sorted."""
     return sorted(self._names)
 
-  def add(self, split_field: str, records: Sequence[dict], fault: Exception) -> None:
+  def take(self, names: Sequence[str]) -> None:
+    """Takes note of broken images that were warned of before a restart."""
+    self._names.update(names)
+    self._warned.update(names)
+
+  def add(self, split_field: str, records: Sequence[dict], fault: Exception, counted: bool = True) -> None:
     """Takes note of a broken image of the split in data.train_split or data.test_split.
 
     Args:
       split_field: train_split or test_split.
       records: of that split.
       fault: what reading led to.
+      counted: whether it is to be among `names`.
 
     Raises:
       ConfigError: there is no going on: data.broken_images says so, or it's more than a single image.
@@ -66,8 +73,10 @@ class Register:
     if config.broken_images == "error":
       accepted = f"skip, or images that can all be read; {name} cannot: {fault.reason}"
       raise ConfigError("data.broken_images", "error", accepted) from None
-    if name not in self._names:
+    if counted:
       self._names.add(name)
+    if name not in self._warned:
+      self._warned.add(name)
       logging.warning("A broken image is skipped: %s (%s)", name, fault.reason)
 
 

@@ -1,7 +1,7 @@
 """What a data set offers to training and evaluation, whether it stays on the devices or streams."""
 
 import abc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -108,6 +108,10 @@ class Pipeline(abc.ABC):
   def broken(self) -> list[str]:
     """Returns the sorted names of the images that could not be read, of those that were asked for so far."""
     return self._register.names
+
+  def register(self, broken: Sequence[str]) -> None:
+    """Takes note of what `broken` returned before a restart."""
+    self._register.take(broken)
 
   def _part(self, batch_size: int) -> slice:
     """This process's positions in a batch of so many."""

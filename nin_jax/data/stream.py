@@ -7,7 +7,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from nin_jax.data import decode, faults, fitted, metadata, order, reading
+from nin_jax.data import faults, fitted, metadata, order, reading
 from nin_jax.data.pipeline import SAMPLES, Pipeline
 
 STATISTICS_IMAGES = 10_000
@@ -63,15 +63,11 @@ class Stream(Pipeline):
     return self._taken("train", reading.batch(self._samples, number), False)
 
   def eval_batches(self, split: str, batch_size: int, images: int = 0) -> Iterator[dict[str, np.ndarray]]:
-    size, seen = len(self._records[split]), 0
+    size = len(self._records[split])
     part, count = self._part(batch_size), min(images or size, size)
     chunks = self._chunks(reading.EvalChunks, split, self._shape, batch_size, part, count=count)
     for batch in reading.batches(chunks, 0, self._config.workers):
-      batch = self._taken(split, batch, True)
-      seen += int(batch["mask"].sum())
-      yield batch
-    if not seen:
-      self._find_readable(split, chunks)
+      yield self._taken(split, batch, True)
 
   def load_train(self, arrays, batch, positions, key):
     return self._for_training(batch["images"], arrays["statistics"], positions, key), batch["labels"]
@@ -101,25 +97,16 @@ class Stream(Pipeline):
     """Returns training images as evaluation sees them, uint8 [n, h, w, c]."""
     n = len(indices)
     chunks = self._chunks(reading.ListedChunks, "train", self._shape, n, slice(0, n), indices=indices)
-    return self._taken("train", reading.batch(chunks, 0), False)["images"]
+    # Not counted: `broken` is to be the same where statistics come from the cache.
+    return self._taken("train", reading.batch(chunks, 0), False, counted=False)["images"]
 
-  def _taken(self, split: str, batch: dict, masked: bool) -> dict[str, np.ndarray]:
+  def _taken(self, split: str, batch: dict, masked: bool, counted: bool = True) -> dict[str, np.ndarray]:
     """A batch as it's handed out, its broken images registered."""
     for fault in reading.faults_of(batch["findings"]):
-      self._register.add(FIELDS[split], self._records[split], fault)
+      self._register.add(FIELDS[split], self._records[split], fault, counted)
     faults.check_labels(self._config, FIELDS[split], batch["labels"])
     names = ("images", "labels", "mask") if masked else ("images", "labels")
     return {name: batch[name] for name in names}
-
-  def _find_readable(self, split: str, chunks: reading.EvalChunks) -> None:
-    """Refuses a split of which nothing can be read; another process's part may hold what can be."""
-    for index in range(chunks.count):
-      try:
-        decode.read(self._records[split], index, self._shape, decode.framing(self._config.resize))
-        return
-      except faults.BrokenImage as broken:
-        fault = faults.NoneReadable(index, broken.reason)
-    self._register.add(FIELDS[split], self._records[split], fault)
 
 
 class _Images:

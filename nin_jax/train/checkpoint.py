@@ -1,6 +1,7 @@
 """Checkpoints: the only file that knows Orbax."""
 
 import contextlib
+import errno
 import functools
 import json
 import logging
@@ -16,12 +17,14 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from nin_jax.errors import ConfigError
+from nin_jax.errors import ConfigError, line
 from nin_jax.train import processes
 from nin_jax.train.steps import TrainState
 from nin_jax.train.storage import WorkdirError
 
 VARIABLES = ("params", "batch_stats", "average")  # of a state: what a network is
+NOT_DAMAGE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EIO, errno.ESTALE)
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 DAMAGED = "damaged_checkpoints"  # where a training moves those that it could not read
 
 
@@ -71,7 +74,7 @@ class Checkpoints:
     """Begins to write a checkpoint; the state may be donated, and progress changed, as soon as this returns.
 
     Args:
-      state: replicated, and finite. A checkpoint of the same step is replaced.
+      state: replicated. There is no checkpoint of its step yet.
       progress: a JSON object; the checkpoint of progress["best"]["step"] is kept however old it gets.
 
     Raises:
@@ -84,9 +87,6 @@ class Checkpoints:
     record = _sealed({"progress": progress, "state": _checksums(host)})
     self._policy.best = progress["best"] and progress["best"]["step"]
     with self._writing():
-      if step in self._manager.all_steps():
-        self._manager.wait_until_finished()
-        self._manager.delete(step)
       items = ocp.args.Composite(state=ocp.args.StandardSave(host), record=ocp.args.JsonSave(record))
       self._manager.save(step, args=items, force=True)
 
@@ -149,7 +149,9 @@ class Checkpoints:
       try:
         found = self._load(candidate, shapes)
       except Exception as error:  # whatever a damaged file leads to
-        damaged[candidate] = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        if isinstance(error, OSError) and error.errno in NOT_DAMAGE:
+          raise WorkdirError(f"{self._workdir / 'checkpoints'} can't be read: {error.strerror}") from error
+        damaged[candidate] = line(f"{type(error).__name__}: {error}", 300)
         continue
       for other, reason in damaged.items():
         logging.warning("The checkpoint of step %d is damaged (%s); that of step %d is used.", other, reason, candidate)
@@ -193,7 +195,8 @@ class Checkpoints:
     try:
       yield
     except Exception as error:  # TensorStore has its own types for a full disk
-      reason = " ".join(str(error).split())[:300]
+      known = next((os.strerror(number) for number in DISK if os.strerror(number) in str(error)), None)
+      reason = known or line(str(error), 300)  # TensorStore's are long, and say it somewhere
       raise WorkdirError(f"a checkpoint can't be written to {self._workdir / 'checkpoints'}: {reason}") from error
 
   def __enter__(self) -> "Checkpoints":

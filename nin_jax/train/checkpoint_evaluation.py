@@ -9,6 +9,9 @@ from nin_jax.train import processes, workdir
 from nin_jax.train.checkpoint import Checkpoints
 from nin_jax.train.setup import set_up
 
+# Besides what may change when a run goes on: what the network is evaluated in, and on which images of its classes.
+FREE = ("precision", "train.init_from", "data.name", "data.test_split", "data.pipeline")
+
 
 def evaluate_checkpoint(
   config: ConfigDict, directory: str | Path, split: str = "test", step: int | None = None
@@ -16,7 +19,7 @@ def evaluate_checkpoint(
   """Exact evaluation of a checkpoint, on whatever devices there are.
 
   Args:
-    config: of the run; its precision, its `eval` and `log` sections and its directories may differ.
+    config: of the run; what is `FREE` may differ, and its `eval` and `log` sections and its directories.
     directory: the run's, wherever it lies now. It is only read.
     split: "test" or "train".
     step: of the checkpoint; None: the newest.
@@ -26,14 +29,17 @@ def evaluate_checkpoint(
 
   Raises:
     ConfigError: the user's mistake.
+    PeerLost: another process of the run has ended.
   """
   directory = workdir.locate(directory)
-  processes.on_first(lambda: workdir.compare(directory, config, also_free=("precision", "train.init_from")))
-  setup = set_up(config, training=False)
-  with processes.watched(), Checkpoints(directory, config.checkpoint.keep, read_only=True) as checkpoints:
-    restored = checkpoints.restore(setup.first_state(), step)
+  with processes.watched():
+    processes.on_first(lambda: workdir.compare(directory, config, also_free=FREE))
+    setup = set_up(config, training=False, flags={"--split": split, "--step": step})
+    with Checkpoints(directory, config.checkpoint.keep, read_only=True) as checkpoints:
+      restored = checkpoints.restore(setup.first_state(), step)
     if restored is None:
       raise ConfigError("--workdir", str(directory), "the directory of a run that has a checkpoint")
-    state, _ = restored
+    state, progress = restored
+    setup.check_data(progress["data"], resumes=False)
     measured = setup.evaluate(setup.replicate(state), split)
   return {"workdir": str(directory), "step": int(state.step), "split": split, **measured}

@@ -4,6 +4,7 @@ import collections
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from nin_jax.errors import ConfigError
 from nin_jax.train import steps
 
 
@@ -38,6 +39,7 @@ def evaluate(
 
   Raises:
     BrokenOff: a signal asks to stop.
+    ConfigError: none of the images can be read.
   """
   total: dict[str, float | int] = {"loss": 0.0, "correct": 0, "count": 0}
 
@@ -55,6 +57,8 @@ def evaluate(
   for sums in running:
     add(sums)
   count = total["count"]
+  if not count:
+    raise ConfigError("data.broken_images", "skip", "images of which some can be read; of those to evaluate none can")
   return {**total, "loss": total["loss"] / count, "accuracy": total["correct"] / count}
 
 

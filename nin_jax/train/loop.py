@@ -122,7 +122,7 @@ def _train(setup: Setup, directory: Path, profile_steps: int, about: dict) -> di
         best = {"step": step, "accuracy": test["accuracy"]}
       progress.update(test=test, best=best, to_evaluate=False)
 
-    def pause(step: int, evaluate_now: bool, asked: int) -> None:
+    def pause(step: int, evaluate_now: bool, save: bool = True, asked: int = 0) -> None:
       """What is done between two steps; ends the run where a signal asks for it."""
       meter.pause()
       try:
@@ -131,16 +131,19 @@ def _train(setup: Setup, directory: Path, profile_steps: int, about: dict) -> di
       except BrokenOff as broken_off:
         asked = broken_off.signal
       meter.pause()
-      if journal:
-        journal.sync()
-      checkpoints.save(state, {**progress, "meter": meter.state})
+      if save:
+        if journal:
+          journal.sync()
+        progress["broken"] = sorted({name for names in processes.from_all(setup.pipeline.broken()) for name in names})
+        checkpoints.save(state, {**progress, "meter": meter.state})
       if asked:
-        checkpoints.wait()
+        processes.on_first(checkpoints.wait)  # the others stay: JAX ends a process whose peers have gone
         raise Interrupted(asked, step)
       meter.resume()
 
     if progress["to_evaluate"]:
-      pause(start, True, 0)
+      # The checkpoint of this step stays as it is: for as long as it is the newest, this is done at each start.
+      pause(start, evaluate_now=True, save=False)
     running: collections.deque = collections.deque()
     batches = stack.enter_context(contextlib.closing(setup.pipeline.train_batches(start)))
     for step in range(start + 1, total_steps + 1):
@@ -157,15 +160,15 @@ def _train(setup: Setup, directory: Path, profile_steps: int, about: dict) -> di
       while running and (len(running) > 1 or evaluate_now or save_now or asked):
         asked = read(*running.popleft()) or asked
       if evaluate_now or save_now or asked:
-        pause(step, evaluate_now, asked)
+        pause(step, evaluate_now, asked=asked)
     if display:
       display.doing("evaluating the training images")
     try:
       train = setup.evaluate(state, "train", config.eval.train_images, stop.poll)
     except BrokenOff as broken_off:
-      checkpoints.wait()
+      processes.on_first(checkpoints.wait)
       raise Interrupted(broken_off.signal, total_steps) from None
-    checkpoints.wait()
+    processes.on_first(checkpoints.wait)
   progress["meter"] = meter.state
   result = outcome(setup, progress, train, inference, step_flops, **about)
   if processes.first():
@@ -178,10 +181,14 @@ def _beginning(setup: Setup, checkpoints: Checkpoints) -> tuple[steps.TrainState
   """The state and the progress that training goes on from."""
   state = setup.first_state()
   if restored := checkpoints.restore(state):
+    setup.check_data(restored[1]["data"], resumes=True)
+    setup.pipeline.register(restored[1]["broken"])
     return restored
+  progress = {"meter": None, "test": None, "best": None, "to_evaluate": False, "broken": [], "data": setup.described()}
   if setup.config.train.init_from:
     state, fresh = fine_tuning.start(state, setup.config)
     if processes.first():
       kept = f", but for {', '.join(fresh)}" if fresh else ""
       print(f"the network is that of {setup.config.train.init_from}{kept}", file=sys.stderr)
-  return state, {"meter": None, "test": None, "best": None, "to_evaluate": False}
+    checkpoints.save(state, progress)  # the other run may go on: what was begun with stays
+  return state, progress

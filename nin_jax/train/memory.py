@@ -12,7 +12,6 @@ import jax
 
 from nin_jax.checks import Fields
 from nin_jax.errors import ConfigError
-from nin_jax.train import evaluation
 
 
 def available(devices: Sequence[jax.Device]) -> tuple[int | None, int]:
@@ -50,14 +49,19 @@ def network_mistakes(
 
 
 def batch_mistakes(
-  config: Fields, maps: Mapping[str, jax.ShapeDtypeStruct], devices: Sequence[jax.Device], training: bool
+  config: Fields,
+  maps: Mapping[str, jax.ShapeDtypeStruct],
+  devices: Sequence[jax.Device],
+  device_count: int,
+  training: bool,
 ) -> Iterator[ConfigError]:
   """Yields an error for each batch size whose largest map the devices can't hold.
 
   Args:
     config: the whole config.
     maps: of one image, by path; those of auxiliary heads are not made in evaluation.
-    devices: of the run, over which the batch is spread.
+    devices: of this machine.
+    device_count: of the run, over which the batch is spread.
     training: whether there are training batches.
   """
   limit, sharing = available(devices)
@@ -67,12 +71,12 @@ def batch_mistakes(
   own = max((size for path, size in bytes_of.items() if not path.startswith("auxiliary")), default=0)
   field = "eval.batch_size" if config.eval.batch_size else "data.batch_size"
   asked = config.eval.batch_size or config.data.batch_size
-  batches = [(field, asked, evaluation.batch_size(asked, devices), own)]
+  batches = [(field, asked, asked, own)]
   if training:
     part = config.data.batch_size // config.train.accumulate_steps
     batches.insert(0, ("data.batch_size", config.data.batch_size, part, max(bytes_of.values(), default=0)))
   for field, value, images, largest in batches:
-    needed = -(-images // len(devices)) * sharing * largest
+    needed = -(-images // device_count) * sharing * largest
     if needed > limit:
       taken = f"{images:,} images at once take at least {_size(needed)}"
       yield ConfigError(field, value, f"a batch that fits into {_size(limit)} of memory: {taken}")

@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from nin_jax.errors import ConfigError
 
@@ -57,6 +59,18 @@ def join(address: str | None = None, count: int | None = None, index: int | None
     reason = str(error).splitlines()[0]
     accepted = f"--coordinator_address, --num_processes and --process_id of processes that all start ({reason})"
     raise ConfigError("--coordinator_address", address, accepted) from error
+  _connect()
+
+
+def _connect() -> None:
+  """Opens the devices' connections while all processes are here: later, the slower ones would be waited for 30 s."""
+  devices = np.asarray(jax.devices())
+  sharding = NamedSharding(Mesh(devices, ("devices",)), PartitionSpec("devices"))
+  ones = jax.make_array_from_callback(devices.shape, sharding, lambda index: np.ones(devices.shape, np.float32)[index])
+  total = jax.jit(jnp.sum, out_shardings=NamedSharding(sharding.mesh, PartitionSpec()))(ones)  # over all devices
+  if total.item() != len(devices):
+    raise RuntimeError(f"{len(devices)} devices add up to {total.item()}")
+  from_all(on_first(lambda: None))  # over one device of each process
 
 
 def _several() -> bool:
@@ -133,7 +147,6 @@ def watched() -> Iterator[None]:
   except jax.errors.JaxRuntimeError as error:
     reason = str(error).splitlines()[0]
     if jax.process_count() > 1 and _LOST.search(reason):
-      raise PeerLost(
-        f"another process of this run has ended, and this one can't go on without it ({reason})"
-      ) from error
+      lost = "another process of this run has ended or does not answer, and this one can't go on without it"
+      raise PeerLost(f"{lost} ({reason})") from error
     raise

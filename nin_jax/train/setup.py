@@ -58,6 +58,29 @@ class Setup:
     """The state on each device."""
     return steps.replicate(state, self.devices)
 
+  def described(self) -> dict:
+    """What of the data set decides the meaning of a checkpoint: JSON, part of each."""
+    names, pipeline = list(self.pipeline.spec.class_names), self.pipeline
+    return {"class_names": names, "training images": pipeline.num_train, "test images": pipeline.num_test}
+
+  def check_data(self, described: dict, resumes: bool) -> None:
+    """Raises ConfigError where the data set is not the one that was `described` to a checkpoint.
+
+    Args:
+      described: of the run that wrote it.
+      resumes: whether training goes on, which takes the same images, or only the classes have to be the same.
+    """
+    mine = self.described()
+    for there, here in zip(described["class_names"], mine["class_names"], strict=False):
+      if there != here:
+        self._refuse_data(f"class {there!r} is {here!r} in this one")
+    for name in ("training images", "test images") if resumes else ():
+      if described[name] != mine[name]:
+        self._refuse_data(f"it had {described[name]:,} {name}, this one has {mine[name]:,}")
+
+  def _refuse_data(self, reason: str) -> None:
+    raise ConfigError("data.name", self.config.data.name, f"the set that the run was trained on: {reason}")
+
   def due(self, step: int, every_steps: int, every_epochs: float = 0.0) -> bool:
     """Whether what is done every so often is done after this step; after the last one it always is."""
     every = every_steps or max(1, round(every_epochs * self.pipeline.steps_per_epoch)) * (every_epochs > 0)
@@ -106,13 +129,14 @@ class Setup:
       return evaluation.evaluate(step, variables, self.arrays, batches, self.devices, poll)
 
 
-def set_up(config: ConfigDict, training: bool = True, begins: bool = False) -> Setup:
+def set_up(config: ConfigDict, training: bool = True, begins: bool = False, flags: dict | None = None) -> Setup:
   """Checks a whole config, opens its data and builds its network.
 
   Args:
     config: see `nin_jax.config`.
     training: False for evaluation alone, whose batches are padded: the devices need not divide data.batch_size.
     begins: whether train.init_from is going to be read.
+    flags: what else has to be the same in all processes of a run.
 
   Raises:
     ConfigError: the user's mistake, or the processes of the run are not of one mind.
@@ -121,20 +145,25 @@ def set_up(config: ConfigDict, training: bool = True, begins: bool = False) -> S
   several = jax.process_count() > 1  # whose parts of a batch are to be equally large
   checked = validate(config, len(devices) if training or several else 1, training or several, begins=begins)
   pipeline = data.open(config.data, config.seed, jax.process_index(), jax.process_count())
-  _agree(config, pipeline, devices)
+  _agree(config, pipeline, devices, flags or {})
   steps_in_all = total_steps(config.train, pipeline.steps_per_epoch)
   update, rate = optimizer(config.optimizer, checked.params, steps_in_all, pipeline.steps_per_epoch)
   image_shape = checked.spec.image_shape
   return Setup(config, devices, image_shape, checked.network, pipeline, steps_in_all, update, rate)
 
 
-def _agree(config: ConfigDict, pipeline: data.Pipeline, devices: list[jax.Device]) -> None:
+def _agree(config: ConfigDict, pipeline: data.Pipeline, devices: list[jax.Device], flags: dict) -> None:
   """Raises ConfigError for the first thing that should be the same in all processes of a run and is not."""
-  mine = {name: value for name, value in workdir.flat(config).items() if name not in OWN} | {
-    "the number of training images": pipeline.num_train,
-    "the number of test images": pipeline.num_test,
-    "the number of devices": sum(device.process_index == jax.process_index() for device in devices),
-  }
+  mine = (
+    {name: value for name, value in workdir.flat(config).items() if name not in OWN}
+    | flags
+    | {
+      "the classes": list(pipeline.spec.class_names),
+      "the number of training images": pipeline.num_train,
+      "the number of test images": pipeline.num_test,
+      "the number of devices": sum(device.process_index == jax.process_index() for device in devices),
+    }
+  )
   everyone = processes.from_all(mine)
   for name in mine:
     values = [process.get(name) for process in everyone]

@@ -1,10 +1,12 @@
 """SIGTERM, SIGINT and a cloud's notice of preemption end a run after the step that is under way."""
 
 import signal
+import time
 from collections.abc import Callable, Sequence
 from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+GRACE_SECONDS = 2.0
 
 
 class Interrupted(Exception):
@@ -21,17 +23,27 @@ class Interrupted(Exception):
 
 
 class StopRequest:
-  """Within the `with` block, the first of some signals is noted; a second one acts as it would outside of the block.
+  """Within the `with` block, the first of some signals is noted.
+
+  What comes after it is ignored, for the state is being saved: `timeout`, `srun` and terminals send a signal to a
+  process and to its group, that is, twice. But a SIGINT that comes `GRACE_SECONDS` later, or after that, is from
+  somebody who does not want to wait: it acts as it would outside of the block.
 
   Args:
     signals: which.
     preempted: a function of the number of calls so far that says whether a notice of preemption asks to stop, as
       SIGTERM would.
+    clock: seconds, for tests.
   """
 
-  def __init__(self, signals: Sequence[int] = SIGNALS, preempted: Callable[[int], bool] = lambda _: False):
-    self._signals, self._preempted = signals, preempted
-    self._signal, self._calls = 0, 0
+  def __init__(
+    self,
+    signals: Sequence[int] = SIGNALS,
+    preempted: Callable[[int], bool] = lambda _: False,
+    clock: Callable[[], float] = time.monotonic,
+  ):
+    self._signals, self._preempted, self._clock = signals, preempted, clock
+    self._signal, self._calls, self._came = 0, 0, 0.0
     self._before: dict = {}
 
   def poll(self) -> int:
@@ -50,8 +62,11 @@ class StopRequest:
     return self
 
   def _note(self, number: int, _: FrameType | None) -> None:
-    self._signal = number
-    self._restore()
+    if not self._signal:
+      self._signal, self._came = number, self._clock()
+    elif number == signal.SIGINT and self._clock() - self._came >= GRACE_SECONDS:
+      self._restore()
+      signal.raise_signal(number)
 
   def _restore(self) -> None:
     for number, handler in self._before.items():

@@ -200,4 +200,4 @@ class _Described:
       self.done(Validated(spec, network, params))
 
   def _batches(self, config: Fields, maps: dict[str, jax.ShapeDtypeStruct]) -> Iterator[ConfigError]:
-    return memory.batch_mistakes(config, maps, jax.local_devices(), self.training)
+    return memory.batch_mistakes(config, maps, jax.local_devices(), jax.device_count(), self.training)

@@ -22,8 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 TIMES = {"images_per_second", "step_seconds", "flops_per_second", "mfu", "wall_seconds"}
 MOMENTS = ("start", "step", "checkpoint")
-STEPS = 60
-CONFIG = f'''
+CONFIG = '''
 """All that has a state: momentum, batch statistics, an average, dropout, a schedule, means between two log lines."""
 from nin_jax import models
 from nin_jax.config import default
@@ -43,7 +42,6 @@ def get_config():
   config.data.flip = True
   config.data.brightness = 0.2
   config.optimizer.schedule = "cosine"
-  config.train.steps = {STEPS}
   config.train.averaging = "ema"
   config.eval.every_steps = 20
   config.eval.train_images = 64
@@ -56,6 +54,11 @@ PIPELINES = {
   "resident": ["--config.data.translate=1"],
   "stream": ["--config.data.random_resized_crop=(0.5,1.0)", "--config.data.image_size=8", "--config.data.workers=1"],
 }
+
+
+def steps(kills: int) -> int:
+  """So many that the run has not ended before its last kill."""
+  return 60 * (2 + kills // 2)
 
 
 def launch(config: Path, workdir: Path, pipeline: str, devices: int) -> subprocess.Popen:
@@ -76,7 +79,7 @@ def wait_for(moment: str, process: subprocess.Popen, workdir: Path, chance: rand
   """Returns at a random moment of a kind, or when the process has ended."""
   checkpoints, metrics = workdir / "checkpoints", workdir / "metrics.jsonl"
   if moment == "start":
-    time.sleep(chance.uniform(0.2, 6))
+    time.sleep(chance.uniform(0.2, 5))
     return
   size = metrics.stat().st_size if metrics.exists() else 0
   more = chance.randint(1, 4)  # log lines
@@ -138,13 +141,13 @@ def check(pipeline: str, devices: int, kills: int, seed: int, directory: Path) -
     AssertionError: they differ.
   """
   config = directory / "killed.py"
-  config.write_text(CONFIG)
+  config.write_text(CONFIG.replace("  return config", f"  config.train.steps = {steps(kills)}\n  return config"))
   unbroken, broken = directory / "unbroken", directory / "broken"
   met = killed(config, broken, pipeline, devices, kills, random.Random(seed))
   if launch(config, unbroken, pipeline, devices).wait() != 0:
     raise AssertionError(unbroken.with_suffix(".txt").read_text())
   wanted, got = contents(unbroken), contents(broken)
-  assert len(wanted["metrics.jsonl"]) == STEPS // 3 + STEPS // 20
+  assert len(wanted["metrics.jsonl"]) == steps(kills) // 3 + steps(kills) // 20
   for name in wanted:
     assert got[name] == wanted[name], f"{name} is not that of an unbroken run"
   return met

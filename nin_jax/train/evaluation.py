@@ -52,7 +52,7 @@ def evaluate(
   running: collections.deque = collections.deque()
   for batch in batches:
     running.append(step(variables, arrays, steps.shard(batch, devices), steps.stop_flags(poll(), devices)))
-    if len(running) > 1:  # the next batch is under way before this one is read
+    if len(running) > steps.ahead(devices):  # the next batch is under way before this one is read
       add(running.popleft())
   for sums in running:
     add(sums)

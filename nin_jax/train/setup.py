@@ -115,6 +115,8 @@ class Setup:
     total = None
     for number in range(count):
       stats = step(average, latest, arrays, steps.shard(self.pipeline.sample_batch(number), devices), number)
+      if not steps.ahead(devices):
+        jax.block_until_ready(stats)
       total = stats if total is None else jax.tree.map(jnp.add, total, stats)
     batch_stats = steps.replicate(jax.tree.map(lambda x: x / count, total), self.devices)
     return {"params": state.average, "batch_stats": batch_stats}

@@ -65,6 +65,15 @@ def stop_flags(signal: int, devices: Devices) -> np.ndarray:
   return np.full(_local(devices), signal, np.int32)
 
 
+def ahead(devices: Devices) -> int:
+  """How many steps that don't depend on each other may be under way when the next one is dispatched.
+
+  CPUs of several processes: none. Their collectives know each other by the order in which they come, and two programs
+  at once may come in another order on each side, which hangs. Elsewhere they run in the order of dispatch.
+  """
+  return 0 if devices[0].platform == "cpu" and _local(devices) < len(devices) else 1
+
+
 def _local(devices: Devices) -> int:
   """How many of the devices are this process's."""
   return sum(device.process_index == jax.process_index() for device in devices)

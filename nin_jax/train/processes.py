@@ -18,7 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from nin_jax.errors import ConfigError
 
-HEARTBEAT_SECONDS = 60  # a machine that has lost its power is missed after so long; a process that died, at once
+HEARTBEAT_SECONDS = 60  # until a process that is silent, or whose end its transport did not tell, is missed
 
 # How the transports and JAX's coordination service say that the other side is no longer there.
 _LOST = re.compile(r"gloo|nccl|connection|socket|peer|coordination|heartbeat|barrier|unavailable", re.IGNORECASE)

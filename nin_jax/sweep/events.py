@@ -1,0 +1,63 @@
+"""What an engine tells while trials are trained."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Started:
+  """A group of trials has been taken on; where: "worker 1", a node's name."""
+
+  trials: tuple[str, ...]
+  where: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Stepped:
+  """The trials, trained in one program, have made so many steps of their training."""
+
+  trials: tuple[str, ...]
+  step: int
+  total_steps: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluated:
+  """The trials' accuracies on the test images after a step."""
+
+  trials: tuple[str, ...]
+  step: int
+  accuracies: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Ended:
+  """A trial has come to its end; result: the object in its `result.json`."""
+
+  trial: str
+  result: dict
+
+
+@dataclasses.dataclass(frozen=True)
+class Failed:
+  """A trial can't go on.
+
+  Attributes:
+    trial: its id.
+    error: one line.
+    final: it would fail again in the same way (its loss is not finite, its config impossible).
+  """
+
+  trial: str
+  error: str
+  final: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Lost:
+  """The process that trained these trials has gone; they go on from their checkpoints when they are taken on again."""
+
+  trials: tuple[str, ...]
+  error: str
+
+
+Event = Started | Stepped | Evaluated | Ended | Failed | Lost

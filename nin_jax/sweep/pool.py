@@ -125,21 +125,21 @@ class Pool:
       if worker.trials and set(trials) <= set(worker.trials):
         worker.send({"go": go})
 
-  def events(self, timeout: float) -> list[events.Event]:
+  def happened(self, timeout: float) -> list[events.Event]:
     """What has happened, waited for up to so many seconds."""
-    happened: list[events.Event] = []
+    told: list[events.Event] = []
     for key, _ in self._selector.select(timeout):
       worker: _Worker = key.data
-      happened += self._read(worker, key.fileobj)
-    return happened
+      told += self._read(worker, key.fileobj)
+    return told
 
   def _read(self, worker: _Worker, stream: IO[bytes]) -> list[events.Event]:
     data = stream.read()
     if data is None:
       return []
     *lines, worker.rest = (worker.rest + data).split(b"\n")
-    happened = [events.from_json(json.loads(row)) for row in lines]
-    for event in happened:
+    told = [events.from_json(json.loads(row)) for row in lines]
+    for event in told:
       self._settle(worker, event)
     if not data:  # the process has gone
       self._selector.unregister(stream)
@@ -147,8 +147,8 @@ class Pool:
       worker.process, worker.trials, worker.rest = None, (), b""
       if trials:
         ended = f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"
-        happened.append(events.Lost(trials, f"{worker.name} ended with {ended}; see {worker.log}"))
-    return happened
+        told.append(events.Lost(trials, f"{worker.name} ended with {ended}; see {worker.log}"))
+    return told
 
   def _settle(self, worker: _Worker, event: events.Event) -> None:
     """Takes trials that are done with off a worker."""
@@ -162,11 +162,11 @@ class Pool:
     for worker in self._workers:
       if worker.process and worker.trials:
         worker.process.send_signal(signal.SIGTERM)
-    happened: list[events.Event] = []
+    told: list[events.Event] = []
     end = time.monotonic() + STOP_SECONDS
     while any(worker.trials for worker in self._workers) and time.monotonic() < end:
-      happened += self.events(0.2)
-    return happened
+      told += self.happened(0.2)
+    return told
 
 
 def visible_gpus() -> list[str]:

@@ -25,7 +25,7 @@ class Engine(Protocol):
   def submit(self, task: dict) -> None:
     """Takes on a group of trials; see `work.task`."""
 
-  def events(self, timeout: float) -> list[events.Event]:
+  def happened(self, timeout: float) -> list[events.Event]:
     """What has happened, waited for up to so many seconds."""
 
   def answer(self, trials: tuple[str, ...], go: bool) -> None:
@@ -118,7 +118,7 @@ def run(workdir: Path, source: Source, record: Record, engine: Engine, shows: Sh
           engine.submit(task(workdir, group, trials, source.asks))
       if not running:
         return
-      take_in(engine.events(POLL_SECONDS))
+      take_in(engine.happened(POLL_SECONDS))
       if number := stop.poll():
         take_in(engine.stop())
         raise Interrupted(number)

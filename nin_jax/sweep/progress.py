@@ -11,6 +11,9 @@ from nin_jax.sweep.trial import Trial
 class Progress:
   """Counts a sweep's trials from its events, each by the FLOPs of its training.
 
+  The first step above 0 that is reported of a trial ends its compilation and is where this start found it, so the time
+  left is as fine as the reports are: every few percent of a training or oftener.
+
   Args:
     trials: all of the plan.
     clock: seconds, for tests.

@@ -24,18 +24,19 @@ OWN = ("data.dir", "data.cache_dir", "data.workers")  # what each process of a r
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluator:
-  """What evaluation compiles and keeps on the devices: the same for all seeds.
+class Compiled:
+  """What is compiled, and kept on the devices, but for the step of training: the same for all seeds.
 
   Attributes:
-    network, pipeline, devices: see `Setup`.
-    batch_size: of training.
+    config: that of any seed.
+    network, update, pipeline, devices: see `Setup`.
   """
 
+  config: ConfigDict
   network: nn.Module
+  update: optax.GradientTransformation
   pipeline: data.Pipeline
   devices: list[jax.Device]
-  batch_size: int
 
   @functools.cached_property
   def arrays(self) -> Any:
@@ -43,9 +44,19 @@ class Evaluator:
     return steps.replicate(self.pipeline.arrays, self.devices)
 
   @functools.cached_property
-  def eval_steps(self) -> dict[str, Callable]:
-    """The step of each split."""
-    return {split: steps.eval_step(self.network, self.pipeline, split, self.devices) for split in ("train", "test")}
+  def init(self) -> Callable[[int], steps.TrainState]:
+    """See `steps.init_state`."""
+    return steps.init_state(self.network, self.update, self.config.train, self.pipeline.spec.image_shape)
+
+  @functools.cached_property
+  def evaluate(self) -> Callable:
+    """See `steps.eval_step`."""
+    return steps.eval_step(self.network, self.devices)
+
+  @functools.cached_property
+  def load(self) -> dict[str, Callable]:
+    """See `steps.load_step`, of each split."""
+    return {split: steps.load_step(self.pipeline, split, self.devices) for split in ("train", "test")}
 
   @functools.cached_property
   def statistics(self) -> tuple[Callable, list[jax.Device], Any]:
@@ -53,7 +64,7 @@ class Evaluator:
 
     Where the devices don't divide the batch, as in an evaluation elsewhere, one works alone: the result is the same.
     """
-    alone = self.batch_size % len(self.devices) > 0
+    alone = self.config.data.batch_size % len(self.devices) > 0
     devices = self.devices[:1] if alone else self.devices
     arrays = steps.replicate(self.pipeline.arrays, devices) if alone else self.arrays
     return steps.statistics_step(self.network, self.pipeline, devices), devices, arrays
@@ -71,7 +82,7 @@ class Setup:
     pipeline: the data set, this process's part of each batch.
     total_steps: of the whole training.
     update, rate: the optimizer and its learning rate.
-    evaluator: what is compiled for evaluation.
+    compiled: what is compiled.
   """
 
   config: ConfigDict
@@ -82,12 +93,12 @@ class Setup:
   total_steps: int
   update: optax.GradientTransformation
   rate: optax.Schedule
-  evaluator: "Evaluator"
+  compiled: Compiled
 
   @property
   def arrays(self) -> Any:
     """The data set's, on each device."""
-    return self.evaluator.arrays
+    return self.compiled.arrays
 
   def of_seed(self, config: ConfigDict) -> "Setup":
     """The set-up of a config that differs in its seed alone: what is compiled for one serves both."""
@@ -95,7 +106,7 @@ class Setup:
 
   def first_state(self) -> steps.TrainState:
     """The state before the first step, initialised by the seed."""
-    return steps.init_state(self.network, self.update, self.config, self.image_shape)
+    return self.compiled.init(self.config.seed)
 
   def replicate(self, state: steps.TrainState) -> steps.TrainState:
     """The state on each device."""
@@ -137,7 +148,7 @@ class Setup:
     """
     if state.average is None or not state.batch_stats:
       return {"params": averaging.evaluated(state.average, state.params), "batch_stats": state.batch_stats}
-    step, devices, arrays = self.evaluator.statistics
+    step, devices, arrays = self.compiled.statistics
     average, latest = steps.replicate((state.average, state.batch_stats), devices)
     count = min(averaging.STATISTICS_BATCHES, math.ceil(self.pipeline.steps_per_epoch))
     total, seed = None, np.uint32(self.config.seed)
@@ -154,9 +165,10 @@ class Setup:
   ) -> dict[str, float | int]:
     """See `evaluation.evaluate`; of the first `images` of a split ("train" or "test"), or of all at 0."""
     size = evaluation.batch_size(self.config.eval.batch_size or self.config.data.batch_size, self.devices)
-    step, variables = self.evaluator.eval_steps[split], self.evaluated(state)
+    load, variables = self.compiled.load[split], self.evaluated(state)
     with contextlib.closing(self.pipeline.eval_batches(split, size, images)) as batches:
-      return evaluation.evaluate(step, variables, self.arrays, batches, self.devices, poll)
+      examples = (load(self.arrays, steps.shard(batch, self.devices)) for batch in batches)
+      return evaluation.evaluate(self.compiled.evaluate, variables, examples, self.devices, poll)
 
 
 def set_up(config: ConfigDict, training: bool = True, begins: bool = False, flags: dict | None = None) -> Setup:
@@ -179,8 +191,8 @@ def set_up(config: ConfigDict, training: bool = True, begins: bool = False, flag
   steps_in_all = total_steps(config.train, pipeline.steps_per_epoch)
   update, rate = optimizer(config.optimizer, checked.params, steps_in_all, pipeline.steps_per_epoch)
   image_shape = checked.spec.image_shape
-  evaluator = Evaluator(checked.network, pipeline, devices, config.data.batch_size)
-  return Setup(config, devices, image_shape, checked.network, pipeline, steps_in_all, update, rate, evaluator)
+  compiled = Compiled(config, checked.network, update, pipeline, devices)
+  return Setup(config, devices, image_shape, checked.network, pipeline, steps_in_all, update, rate, compiled)
 
 
 def _agree(config: ConfigDict, pipeline: data.Pipeline, devices: list[jax.Device], flags: dict) -> None:

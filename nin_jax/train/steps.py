@@ -92,11 +92,10 @@ def _local(devices: Devices) -> int:
 
 
 def init_state(
-  network: nn.Module, optimizer: optax.GradientTransformation, config: ConfigDict, image_shape: tuple[int, int, int]
-) -> TrainState:
-  """The state before the first step, a function of `config.seed` alone."""
+  network: nn.Module, optimizer: optax.GradientTransformation, config_train: ConfigDict, image_shape: tuple[int, ...]
+) -> Callable[[int], TrainState]:
+  """Makes init(seed) → the state before the first step, compiled once for all seeds."""
 
-  @jax.jit
   def init(seed: UInt32[Array, ""]) -> TrainState:
     params_key, dropout_key = jax.random.split(jax.random.key(seed))
     keys = {"params": params_key, "dropout": dropout_key}
@@ -107,10 +106,13 @@ def init_state(
       params=params,
       batch_stats=variables.get("batch_stats", {}),
       opt_state=optimizer.init(params),
-      average=averaging.init(config.train, params),
+      average=averaging.init(config_train, params),
     )
 
-  return init(np.uint32(config.seed))  # an argument: one compiled program serves all seeds
+  # It runs once: to compile it well would take three times as long, for the same bits.
+  options = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
+  compiled = jax.jit(init, compiler_options=options)
+  return lambda seed: compiled(np.uint32(seed))
 
 
 def train_step(
@@ -267,22 +269,18 @@ def _accumulate(gradient: Callable, batch_stats: Any, in_parts: Any) -> tuple[An
   return batch_stats, (jax.tree.map(lambda x: x / parts, total), means)
 
 
-def eval_step(
-  network: nn.Module, pipeline: Pipeline, split: str, devices: Devices
-) -> Callable[[dict, Any, Any, np.ndarray], dict[str, Array]]:
-  """Makes step(variables, arrays, batch, stop) → {"loss": sum over images, "correct", "count", "stop"}.
+def eval_step(network: nn.Module, devices: Devices) -> Callable[[dict, Any, np.ndarray], dict[str, Array]]:
+  """Makes step(variables, examples, stop) → {"loss": sum over images, "correct", "count", "stop"}.
 
-  Padding is left out; "stop" is as in `train_step`.
+  Padding is left out; "stop" is as in `train_step`. `examples` are what `load_step` gives, of any split.
 
   Args:
     network: see `models.build`.
-    pipeline: whose `load_eval` gives the images, traced inside the step.
-    split: "train" or "test".
     devices: to run on.
   """
 
-  def step(variables: dict, arrays: Any, batch: Any, stop: Array) -> dict[str, Array]:
-    images, labels, mask = pipeline.load_eval(arrays, split, batch)
+  def step(variables: dict, examples: tuple[Array, Array, Array], stop: Array) -> dict[str, Array]:
+    images, labels, mask = examples
     logits, _ = network.apply(variables, images)
     correct = (jnp.argmax(logits, axis=-1) == labels) & (mask > 0)
     # where, not a product: a padded image's loss may be infinite
@@ -290,4 +288,13 @@ def eval_step(
     sums = {"loss": losses.sum(), "correct": correct.sum(), "count": (mask > 0).sum()}
     return lax.psum(sums, AXIS) | {"stop": lax.pmax(stop, AXIS)}
 
-  return jax.pmap(step, AXIS, in_axes=(None, None, 0, 0), out_axes=None, devices=list(devices))
+  return jax.pmap(step, AXIS, in_axes=(None, 0, 0), out_axes=None, devices=list(devices))
+
+
+def load_step(pipeline: Pipeline, split: str, devices: Devices) -> Callable[[Any, Any], tuple[Array, Array, Array]]:
+  """Makes load(arrays, batch) → the images, labels and mask of a split ("train" or "test"), as `eval_step` takes them.
+
+  Apart from `eval_step`, so that the network is compiled once for both splits.
+  """
+  load = lambda arrays, batch: pipeline.load_eval(arrays, split, batch)
+  return jax.pmap(load, AXIS, in_axes=(None, 0), devices=list(devices))

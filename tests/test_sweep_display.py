@@ -8,7 +8,7 @@ import pytest
 from ml_collections import ConfigDict
 from terminals import COLOUR, ESCAPE, Clock, Terminal, ordinary
 
-from nin_jax.sweep import naming
+from nin_jax.sweep import captions
 from nin_jax.sweep.display import Display
 from nin_jax.sweep.events import Ended, Evaluated, Failed, Lost, Started, Stepped
 from nin_jax.sweep.trial import Trial
@@ -174,11 +174,11 @@ def test_settings_are_short_and_unmistakable():
     trial(1, optimizer__name="adam", data__name="folder", train__epochs=2, optimizer__rate=0.30000000000000004, seed=9),
     trial(2, optimizer__name="adam", train__epochs=2, optimizer__rate=1e-05, seed=11),
   ]
-  names = naming.short_names(trials)
-  assert naming.setting(trials[:1], names) == "optimizer.name sgd  data.name digits  rate 0.1"
-  assert naming.setting(trials[1:], names) == "optimizer.name adam  data.name folder  rate 0.3 1e-05"
-  assert naming.setting(trials[2:], names, "=") == "optimizer.name=adam  rate=1e-05"
-  assert naming.seeds(trials) == "seeds 3 9 11"
+  names = captions.varied(trials)
+  assert captions.setting(trials[:1], names) == "optimizer.name sgd  data.name digits  rate 0.1"
+  assert captions.setting(trials[1:], names) == "optimizer.name adam  data.name folder  rate 0.3 1e-05"
+  assert captions.setting(trials[2:], names, "=") == "optimizer.name=adam  rate=1e-05"
+  assert captions.seeds(trials) == "seeds 3 9 11"
 
 
 @pytest.fixture

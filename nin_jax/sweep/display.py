@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from nin_jax.sweep import naming
+from nin_jax.sweep import captions
 from nin_jax.sweep.events import Ended, Evaluated, Event, Failed, Lost, Started, Stepped
 from nin_jax.sweep.progress import Progress
 from nin_jax.sweep.trial import Trial
@@ -59,7 +59,7 @@ class Display:
   ):
     self._console, self._in_place = terminal.open_console(stream)
     self._trials = {trial.id: trial for trial in trials}
-    self._names = naming.short_names(trials)
+    self._names = captions.varied(trials)
     self._clock = clock
     self._progress = Progress(trials, clock)
     self._groups: list[_Running] = []
@@ -166,8 +166,8 @@ class Display:
       accuracies = [100 * group.ended[trial.id] for trial in trials]
       spread = f" ± {statistics.stdev(accuracies):.2f}" if len(accuracies) > 1 else ""
       accuracy = f"test accuracy {statistics.fmean(accuracies):.2f}{spread} %"
-      setting = naming.setting(trials, self._names, "=")
-      fields = _joined(setting, naming.seeds(trials), accuracy, terminal.duration(group.over - group.since))
+      setting = captions.setting(trials, self._names, "=")
+      fields = _joined(setting, captions.seeds(trials), accuracy, terminal.duration(group.over - group.since))
       lines.append(Text.assemble(("done", "green"), f"  {fields}"))
     return lines
 
@@ -223,7 +223,7 @@ class Display:
     settings = []
     for group in groups:
       trials = [trial for trial in group.trials if trial.id in group.open or trial.id in group.ended] or group.trials
-      settings.append(_joined(naming.setting(trials, self._names), naming.seeds(trials)))
+      settings.append(_joined(captions.setting(trials, self._names), captions.seeds(trials)))
     digits = len(f"{max(group.total for group in groups):,}") or 1
     columns = {  # with what they take at most, so that nothing moves while numbers grow
       "where": min(MAX_WHERE, max(cell_len(group.where) for group in groups)),

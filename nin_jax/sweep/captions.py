@@ -1,25 +1,20 @@
 """Trials in a few words: `reduce_scale 0.25  seeds 0 1 2`."""
 
-import collections
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
+from nin_jax.sweep.naming import short_names, short_value
 from nin_jax.sweep.trial import Trial
 
 
-def short_names(trials: Iterable[Trial]) -> dict[str, str]:
-  """What a sweep varies besides the seed → the last part of its name, or all of it where two would read the same.
+def varied(trials: Iterable[Trial]) -> dict[str, str]:
+  """{field: its short name} of what a sweep varies besides the seed.
 
   What has the same value in all the trials distinguishes none of them, and is left out.
   """
   settings = [trial.setting for trial in trials]
   names = list(dict.fromkeys(name for setting in settings for name in setting))
-  varied = [
-    name for name in names if len({_value(setting[name]) if name in setting else None for setting in settings}) > 1
-  ]
-  last = {name: name.rpartition(".")[2] for name in varied}
-  count = collections.Counter(last.values())
-  return {name: short if count[short] == 1 else name for name, short in last.items()}
+  values = lambda name: {short_value(setting[name]) if name in setting else None for setting in settings}
+  return short_names([name for name in names if len(values(name)) > 1])
 
 
 def setting(trials: Sequence[Trial], names: Mapping[str, str], between: str = " ") -> str:
@@ -27,12 +22,12 @@ def setting(trials: Sequence[Trial], names: Mapping[str, str], between: str = " 
 
   Args:
     trials: of one group.
-    names: see `short_names`.
+    names: see `varied`.
     between: a name and its values.
   """
   parts = []
   for name, short in names.items():
-    values = list(dict.fromkeys(_value(trial.setting[name]) for trial in trials if name in trial.setting))
+    values = list(dict.fromkeys(short_value(trial.setting[name]) for trial in trials if name in trial.setting))
     if values:
       parts.append(f"{short}{between}{' '.join(values)}")
   return "  ".join(parts)
@@ -46,7 +41,3 @@ def seeds(trials: Sequence[Trial]) -> str:
   if len(seeds) <= 4:
     return f"seeds {' '.join(map(str, seeds))}"
   return f"seeds {seeds[0]}–{seeds[-1]}" if seeds[-1] - seeds[0] == len(seeds) - 1 else f"{len(seeds)} seeds"
-
-
-def _value(value: Any) -> str:
-  return f"{value:.6g}" if isinstance(value, float) else " ".join(str(value).split())

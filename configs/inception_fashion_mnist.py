@@ -3,7 +3,8 @@
 python -m experiments.train --config=configs/inception_fashion_mnist.py --config.data.dir=DIR --workdir=workdirs/fashion
 python -m experiments.sweep --config=configs/inception_fashion_mnist.py --config.data.dir=DIR --sweep=bottleneck --plan
 
-24,950 parameters, 2,396,944 MACs an image. 96 ms a step on two cores of an AMD EPYC. It has not been trained to its end yet.
+24,950 parameters, 2,396,944 MACs an image. 96 ms a step on two cores of an AMD EPYC. It has not been
+trained to its end yet.
 """
 
 from nin_jax import models

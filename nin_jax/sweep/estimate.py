@@ -10,9 +10,9 @@ import sys
 from nin_jax.cost import Cost, roofline
 from nin_jax.errors import ConfigError
 
-# Fitted on two cores of an AMD EPYC, in milliseconds a step: inception_digits 32 (measured) and 30 (by this),
-# inception_fashion_mnist 96 and 89, nin_fashion_mnist 290 and 320, inception_cifar10 1,400 and 1,600; and to the 5 to 28 s
-# before the first one.
+# Fitted on two cores of an AMD EPYC. Milliseconds a step, measured and by this: inception_digits 32, 30;
+# inception_fashion_mnist 96, 89; nin_fashion_mnist 290, 320; inception_cifar10 1,400, 1,600. Before the first one, 5 to
+# 28 s were measured.
 EFFICIENCY = 0.65  # of the peak, in convolutions and products
 ELEMENT_FLOPS = 120  # that a CPU at its peak would do in the time of one element of element-wise work
 ELEMENT_BYTES = 8  # that an accelerator moves for one

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from nin_jax.config import from_json
+from nin_jax.config import from_json, tuples
 from nin_jax.errors import ConfigError
 from nin_jax.sweep.overriding import mistakes, resolve
 from nin_jax.sweep.plan import Plan
@@ -86,11 +86,10 @@ def read(directory: str | Path) -> Plan:
 
 
 def _from_json(values: dict) -> Plan:
-  base = from_json(json.dumps(values["base"]))
+  base = from_json(json.dumps(values["base"])).lock()
   trials = []
   for trial in values["trials"]:
-    overrides = from_json(json.dumps({"of": {}, **trial["overrides"]})).to_dict()
-    del overrides["of"]
+    overrides = tuples(trial["overrides"])
     for mistake in mistakes(base, overrides):
       raise mistake
     numbers = {name: trial[name] for name in ("params", "macs", "train_flops", "seconds")}

@@ -1,5 +1,7 @@
 """The plan as plain text, for a terminal or a pipe."""
 
+import re
+
 from nin_jax.cost.table import quantity
 from nin_jax.sweep.naming import short_names, short_value
 from nin_jax.sweep.plan import Plan, groups
@@ -14,8 +16,8 @@ def table(plan: Plan) -> str:
   above = [list(line) for line in zip(*([""] * (deep - len(head)) + head for head in heads), strict=True)]
   rows = [*above, *(_row(trial, plan) for trial in plan.trials)]
   widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-  lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-  rule = "─" * len(lines[0])
+  lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+  rule = "─" * max(map(len, lines))
   return "\n".join([*lines[:deep], rule, *lines[deep:], rule, *footer(plan)])
 
 
@@ -26,7 +28,7 @@ def footer(plan: Plan) -> list[str]:
   if plan.duplicates:
     said.append(f"{_count(plan.duplicates, 'duplicate')} dropped")
   limits = {"max_macs": plan.max_macs, "max_params": plan.max_params}
-  said += [f"{count} left out by --{name}={quantity(limits[name])}" for name, count in plan.left_out.items()]
+  said += [f"{count} left out by --{name}={_typed(limits[name])}" for name, count in plan.left_out.items()]
   times = [trial.seconds for trial in plan.trials]
   if None not in times:
     said.append(f"about {duration(sum(times))} one after the other")
@@ -60,6 +62,12 @@ def _value(trial: Trial, field: str):
   for name in field.split("."):
     value = value[name]
   return value
+
+
+def _typed(limit: int) -> str:
+  """A limit as a flag has it: 4M, 1.5G."""
+  text = quantity(limit)
+  return re.sub(r"\.?0+(?=\D?$)", "", text) if "." in text else text
 
 
 def _count(number: int, what: str) -> str:

@@ -1,6 +1,7 @@
 """A config and a sweep over it → the plan: each trial checked and counted, nothing computed."""
 
 import dataclasses
+import functools
 import json
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from nin_jax import cost, data, models
+from nin_jax.config import from_json
 from nin_jax.errors import ConfigError, refuse
 from nin_jax.sweep import estimate, overriding
 from nin_jax.sweep.naming import short_names, short_value, trial_id
@@ -15,7 +17,7 @@ from nin_jax.sweep.plan import Plan, identity
 from nin_jax.sweep.space import Space
 from nin_jax.sweep.trial import Trial
 from nin_jax.train import budget
-from nin_jax.train.validation import Validated, total_steps, validate
+from nin_jax.train.validation import total_steps, validate
 
 MOST_MISTAKES = 10  # that are told
 
@@ -102,14 +104,15 @@ class _Counting:
 
   def __init__(self, begins: bool, prepared: bool):
     self._begins, self._prepared = begins, prepared
-    self._costs: dict[str, tuple[cost.Cost, cost.Cost]] = {}
     self._images: dict[str, int | None] = {}
 
   def count(self, draft: _Draft) -> None:
     """Fills in what a trial costs; raises ConfigError where it is impossible."""
     config = draft.config
     checked = validate(config, 1, computes=False, begins=self._begins)
-    inference, training = self._cost(config, checked)
+    model, train = json.dumps(config.model.to_dict()), config.train
+    shape, precision = checked.spec.image_shape, config.precision
+    inference, training = _costs(model, shape, precision, train.label_smoothing, train.auxiliary_weight)
     draft.params, draft.macs = inference.total["params"], inference.total["macs"]
     steps = self._steps(config)
     if steps is None:
@@ -119,14 +122,6 @@ class _Counting:
     device = estimate.device(config.precision)
     draft.seconds = device and estimate.seconds(training, images, device)
 
-  def _cost(self, config: ConfigDict, checked: Validated) -> tuple[cost.Cost, cost.Cost]:
-    shape, train = checked.spec.image_shape, config.train
-    key = json.dumps([config.model.to_dict(), config.precision, shape, train.label_smoothing, train.auxiliary_weight])
-    if key not in self._costs:
-      network = models.build(config.model, shape, config.precision)
-      self._costs[key] = budget.inference_cost(network, shape), budget.training_cost(network, train, shape)
-    return self._costs[key]
-
   def _steps(self, config: ConfigDict) -> int | None:
     key = json.dumps(config.data.to_dict())
     if key not in self._images:
@@ -135,6 +130,16 @@ class _Counting:
     if images is None:
       return config.train.steps or None
     return total_steps(config.train, images / config.data.batch_size)
+
+
+@functools.lru_cache(maxsize=256)
+def _costs(
+  model: str, image_shape: tuple[int, int, int], precision: str, label_smoothing: float, auxiliary_weight: float
+) -> tuple[cost.Cost, cost.Cost]:
+  """One image's inference and its training, by all that they depend on; `config.model` as JSON."""
+  network = models.build(from_json(model), image_shape, precision)
+  config_train = ConfigDict({"label_smoothing": label_smoothing, "auxiliary_weight": auxiliary_weight})
+  return budget.inference_cost(network, image_shape), budget.training_cost(network, config_train, image_shape)
 
 
 def _told(mistakes: Iterable[tuple[ConfigError, dict]], count: int, each_value: bool = True) -> Iterator[ConfigError]:

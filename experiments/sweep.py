@@ -45,10 +45,28 @@ def main() -> int | None:
   if PLAN.value:
     print(json.dumps(plan_file.to_json(plan), indent=2) if FORMAT.value == "json" else plan_table.table(plan))
     return None
-  directory = plan_file.write(plan, WORKDIR.value)
-  from nin_jax.sweep import run  # TO BE JOINED: the running of a plan
+  return _run(plan, plan_file.write(plan, WORKDIR.value))
 
-  return run.run(plan, directory, ENGINE.value, WORKERS.value)
+
+def _run(plan, directory) -> int:
+  from nin_jax import report, train
+  from nin_jax.sweep import display, plan as plans, pool, record, run
+  from nin_jax.train import workdir
+
+  groups = plans.groups(plan.trials)
+  try:
+    with workdir.alone(directory):
+      recorded = record.Record(directory, plan.trials, RETRIES.value)
+      with pool.Pool(directory, WORKERS.value or 0, len(groups)) as engine, display.Display(plan.trials) as shown:
+        shown.done_before(recorded.done(), recorded.given_up())
+        run.run(directory, run.Planned(groups), recorded, engine, shown)
+  except train.Interrupted as interrupted:
+    print(f"{interrupted}; what was running has saved its state. Go on with:\n{command.again()}", file=sys.stderr)
+    return 128 + interrupted.signal
+  except train.WorkdirError as error:
+    print(f"the sweep stopped: {error}. With that mended, go on with:\n{command.again()}", file=sys.stderr)
+    return 1
+  return _report(directory)
 
 
 if __name__ == "__main__":

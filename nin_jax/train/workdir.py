@@ -45,13 +45,28 @@ def locate(directory: str | Path) -> Path:
 def claim(directory: Path, config: ConfigDict) -> Iterator[None]:
   """Makes the directory and writes `config.json`, or checks that the run in it is of this config; keeps others out.
 
-  The system lets go of the lock when the process ends, however it ends.
-
   Raises:
     ConfigError: the directory can't be made or written to, holds the run of another config, or another run is at it.
   """
   if (directory / "config.json").exists():
     compare(directory, config)
+  with alone(directory):
+    try:
+      write_json(directory / "config.json", config.to_dict())
+    except OSError as error:
+      raise _not_writable(directory, error) from error
+    yield
+
+
+@contextlib.contextmanager
+def alone(directory: Path) -> Iterator[None]:
+  """Makes the directory and keeps other processes out of it.
+
+  The system lets go of the lock when the process ends, however it ends.
+
+  Raises:
+    ConfigError: the directory can't be made or written to, or another run is at it.
+  """
   try:
     directory.mkdir(parents=True, exist_ok=True)
     lock = (directory / _LOCK).open("a+")
@@ -59,10 +74,6 @@ def claim(directory: Path, config: ConfigDict) -> Iterator[None]:
     raise _not_writable(directory, error) from error
   with lock:
     _lock(lock, directory)
-    try:
-      write_json(directory / "config.json", config.to_dict())
-    except OSError as error:
-      raise _not_writable(directory, error) from error
     yield
 
 

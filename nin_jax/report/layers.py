@@ -1,0 +1,60 @@
+"""What the layers of each setting's network cost, from the configs of its trials; traced, nothing is computed."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+
+from nin_jax import data, models
+from nin_jax.cost.layer import Cost
+from nin_jax.errors import ConfigError
+from nin_jax.report.results import Results
+from nin_jax.report.statistics import Setting
+from nin_jax.train.budget import inference_cost
+from nin_jax.train.workdir import read_config
+
+
+@dataclasses.dataclass(frozen=True)
+class Networks:
+  """The different networks among some settings.
+
+  Attributes:
+    costs: of one image's inference, one a network.
+    of_setting: for each setting, the place of its network in `costs`; None where it can't be told.
+    missing: why some can't be told, a line a cause: a data set that isn't on this machine, no trial that has begun.
+  """
+
+  costs: tuple[Cost, ...]
+  of_setting: tuple[int | None, ...]
+  missing: tuple[str, ...]
+
+
+def networks(results: Results, settings: Sequence[Setting]) -> Networks:
+  """Traces each different network of the settings once: about a second each."""
+  costs: list[Cost] = []
+  places: dict[str, int] = {}
+  of_setting: list[int | None] = []
+  missing: dict[str, None] = {}
+  for setting in settings:
+    try:
+      config = _config(results, setting)
+      if config is None:
+        missing[f"{setting.label}: no trial of it has begun"] = None
+        of_setting.append(None)
+        continue
+      shape = data.spec(config.data).image_shape
+      key = json.dumps([config.model.to_dict(), config.precision, shape], sort_keys=True)
+      if key not in places:
+        costs.append(inference_cost(models.build(config.model, shape, config.precision), shape))
+        places[key] = len(costs) - 1
+      of_setting.append(places[key])
+    except (ConfigError, AttributeError) as error:  # a file from elsewhere may lack a field
+      missing[f"{setting.label}: {error}"] = None
+      of_setting.append(None)
+  return Networks(tuple(costs), tuple(of_setting), tuple(missing))
+
+
+def _config(results: Results, setting: Setting):
+  for result in setting.trials:
+    if (results.directory(result) / "config.json").exists():
+      return read_config(results.directory(result))
+  return None

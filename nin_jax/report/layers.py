@@ -1,10 +1,11 @@
 """What the layers of each setting's network cost, from the configs of its trials; traced, nothing is computed."""
 
 import dataclasses
-import json
+import functools
 from collections.abc import Sequence
 
 from nin_jax import data, models
+from nin_jax.config import from_json
 from nin_jax.cost.layer import Cost
 from nin_jax.errors import ConfigError
 from nin_jax.report.results import Results
@@ -31,7 +32,7 @@ class Networks:
 def networks(results: Results, settings: Sequence[Setting]) -> Networks:
   """Traces each different network of the settings once: about a second each."""
   costs: list[Cost] = []
-  places: dict[str, int] = {}
+  places: dict[tuple, int] = {}
   of_setting: list[int | None] = []
   missing: dict[str, None] = {}
   for setting in settings:
@@ -42,15 +43,20 @@ def networks(results: Results, settings: Sequence[Setting]) -> Networks:
         of_setting.append(None)
         continue
       shape = data.spec(config.data).image_shape
-      key = json.dumps([config.model.to_dict(), config.precision, shape], sort_keys=True)
+      key = (config.model.to_json(sort_keys=True), config.precision, shape)
       if key not in places:
-        costs.append(inference_cost(models.build(config.model, shape, config.precision), shape))
+        costs.append(_cost(*key))
         places[key] = len(costs) - 1
       of_setting.append(places[key])
     except (ConfigError, AttributeError) as error:  # a file from elsewhere may lack a field
       missing[f"{setting.label}: {error}"] = None
       of_setting.append(None)
   return Networks(tuple(costs), tuple(of_setting), tuple(missing))
+
+
+@functools.lru_cache(maxsize=64)
+def _cost(model: str, precision: str, shape: tuple[int, int, int]) -> Cost:
+  return inference_cost(models.build(from_json(model), shape, precision), shape)
 
 
 def _config(results: Results, setting: Setting):

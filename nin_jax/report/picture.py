@@ -92,10 +92,14 @@ def _label(figure: Any, axes: Any, summary: Summary, known: Sequence[Setting]) -
   """Writes each setting's name where it covers nothing, the knee's first, then the front's; without room, none."""
   from matplotlib.transforms import Bbox
 
-  renderer = figure.canvas.get_renderer()
-  marks = [axes.transData.transform((s.numbers[MACS], 100 * s.accuracy.mean)) for s in known]
-  radius = 6 * figure.dpi / 72
-  taken = [Bbox.from_bounds(x - radius, y - radius, 2 * radius, 2 * radius) for x, y in marks]
+  renderer, radius = figure.canvas.get_renderer(), 6 * figure.dpi / 72
+  taken, bars = [], []
+  for setting in known:
+    cost, half = setting.numbers[MACS], setting.accuracy.half or 0.0
+    ends = [axes.transData.transform((cost, 100 * (setting.accuracy.mean + side * half))) for side in (-1, 1)]
+    bars.append(Bbox([[ends[0][0] - radius / 2, ends[0][1]], [ends[1][0] + radius / 2, ends[1][1]]]))
+    middle = (ends[0] + ends[1]) / 2
+    taken.append(Bbox([middle - radius, middle + radius]))
   if legend := axes.get_legend():
     taken.append(legend.get_window_extent(renderer))
   is_knee = lambda setting: summary.knee is not None and setting is summary.knee.setting
@@ -103,33 +107,40 @@ def _label(figure: Any, axes: Any, summary: Summary, known: Sequence[Setting]) -
   for setting in sorted(known, key=lambda setting: (not is_knee(setting), not on_front(setting))):
     if len(known) > LABELS and not on_front(setting):
       continue
-    place = (setting.numbers[MACS], 100 * setting.accuracy.mean)
-    for dx, dy, across, up in _PLACES:
-      text = axes.annotate(
-        _shortened(setting.label), place, (dx, dy), textcoords="offset points", ha=across, va=up, fontsize=8,
-        color=KNEE if is_knee(setting) else "#333333", zorder=5, parse_math=False,
-      )  # fmt: skip
-      box = text.get_window_extent(renderer).padded(2)
-      inside = axes.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 and axes.bbox.y0 <= box.y0 and box.y1 <= axes.bbox.y1
-      if inside and not any(box.overlaps(other) for other in taken):
+    text = axes.annotate(
+      _shortened(setting.label), (setting.numbers[MACS], 100 * setting.accuracy.mean), textcoords="offset points",
+      fontsize=8, color=KNEE if is_knee(setting) else "#333333", zorder=5, parse_math=False,
+      xytext=(0, 0),
+      bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.5},
+    )  # fmt: skip
+    # Beside the marker across another's bar is better than far off.
+    for far, avoided in ((1, taken + bars), (1, taken), (2, taken + bars), (3.5, taken)):
+      if box := _place(text, far, avoided, axes.bbox, figure.bbox.x1, renderer):
         taken.append(box)
         break
+    else:
       text.remove()
 
 
-# Offsets in points with how the text stands to them: beside the marker where its bar doesn't run, then farther away.
-_PLACES = [
-  (dx * far, dy * far, across, up)
-  for far in (1, 2, 3.5)
-  for dx, dy, across, up in (
-    (9, -3, "left", "top"),
-    (-9, 3, "right", "bottom"),
-    (9, 3, "left", "bottom"),
-    (-9, -3, "right", "top"),
-    (0, 12, "center", "bottom"),
-    (0, -12, "center", "top"),
-  )
-]
+def _place(text: Any, far: float, avoided: Sequence[Any], inside: Any, right: float, renderer: Any) -> Any:
+  """Moves a text to the first place about its point where it overlaps nothing; gives its box, or None."""
+  for dx, dy, across, up in _PLACES:
+    text.set(position=(far * dx, far * dy), ha=across, va=up)
+    box = text.get_window_extent(renderer).padded(2)
+    fits = inside.x0 <= box.x0 and box.x1 <= right and inside.y0 <= box.y0 and box.y1 <= inside.y1
+    if fits and not any(box.overlaps(other) for other in avoided):
+      return box
+  return None
+
+
+_PLACES = (  # offsets in points from a marker, and how the text stands to them
+  (9, -3, "left", "top"),
+  (-9, 3, "right", "bottom"),
+  (9, 3, "left", "bottom"),
+  (-9, -3, "right", "top"),
+  (0, 12, "center", "bottom"),
+  (0, -12, "center", "top"),
+)
 
 
 def _shortened(text: str, most: int = 48) -> str:

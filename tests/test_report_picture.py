@@ -1,0 +1,75 @@
+"""The picture: what is drawn, and that it is the same each time."""
+
+import io
+import re
+
+import numpy as np
+import pytest
+import sweep_files
+from PIL import Image
+
+from nin_jax import report
+from nin_jax.report import picture
+
+
+def summary(workdir, **more):
+  sweep_files.write(workdir, trials=False, **more)
+  return report.summarize(report.read(workdir))
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+  return picture.draw(summary(tmp_path_factory.mktemp("picture")))
+
+
+def comments(svg):
+  """matplotlib writes each text that it draws as a comment beside its outlines."""
+  return re.findall(r"<!-- (.*?) -->", svg.decode())
+
+
+def test_the_axes_the_settings_and_the_knee_are_named(drawn):
+  said = comments(drawn["svg"])
+  assert {"test accuracy (%)", "multiply-accumulates (MACs) an image", "Pareto front", "the knee"} <= set(said)
+  assert {f"reduce_scale={scale}" for scale in sweep_files.SCALES} <= set(said)
+  assert "bottleneck: 17 of 18 trials, 1 failed" in said
+
+
+def test_the_png_is_large_enough_to_print_and_not_empty(drawn):
+  image = np.asarray(Image.open(io.BytesIO(drawn["png"])).convert("RGB"))
+  assert image.shape[1] >= 1200
+  assert (image == np.array([0xD5, 0x5E, 0x00])).all(-1).sum() > 100  # the knee's ring
+  assert 0.01 < (image < 250).any(-1).mean() < 0.5
+
+
+def test_it_is_the_same_each_time(drawn, tmp_path):
+  again = picture.draw(summary(tmp_path))
+  assert again == drawn
+  assert b"<dc:date>" not in drawn["svg"]
+
+
+def test_names_do_not_cover_each_other(tmp_path, monkeypatch):
+  boxes = []
+  real = picture._place
+  monkeypatch.setattr(
+    picture, "_place", lambda *given: [boxes.append(box) for box in [real(*given)] if box] and boxes[-1]
+  )
+  picture.draw(summary(tmp_path))
+  assert len(boxes) == 6
+  assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
+def test_a_name_is_no_mathematics(tmp_path):
+  rows = sweep_files.write(tmp_path, scales=(0.25,), seeds=(0,), trials=False)
+  name = tmp_path / "sweep.json"
+  name.write_text(
+    name.read_text().replace('"bottleneck"', '"$\\\\frac"').replace('"model.reduce_scale": 0.25', '"a": "$x_"')
+  )
+  assert rows
+  assert picture.draw(report.summarize(report.read(tmp_path)))["png"]
+
+
+def test_a_wide_range_of_costs_is_logarithmic(tmp_path):
+  rows = sweep_files.write(tmp_path, scales=(0.25, 1.0), trials=False)
+  sweep_files.rewrite(tmp_path, [row | {"macs": 2 * 10**6 if "0.25" in row["trial"] else 10**9} for row in rows])
+  said = comments(picture.draw(report.summarize(report.read(tmp_path)))["svg"])
+  assert {"10M", "100M", "1G"} <= set(said)

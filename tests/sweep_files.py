@@ -7,6 +7,7 @@ import random
 from configs import inception_digits
 
 SCALES = (0.0625, 0.125, 0.25, 0.5, 0.75, 1.0)
+FEW = {"scales": (0.125, 0.25, 0.5, 1.0), "waiting": (0.5, 1)}  # where each network is traced
 COSTS = {  # params, MACs
   0.0625: (33_008, 851_136),
   0.125: (38_600, 980_288),

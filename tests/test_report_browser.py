@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium o
 def opened(tmp_path_factory):
   """The page, opened at 1280×900; what it said on the console and which connections it tried."""
   workdir = tmp_path_factory.mktemp("browser")
-  sweep_files.write(workdir)
+  sweep_files.write(workdir, **sweep_files.FEW)
   made = report.write(workdir)
   root = ["--no-sandbox"] if os.geteuid() == 0 else []
   said, asked = [], []
@@ -56,16 +56,16 @@ def test_it_opens_without_a_word_and_without_a_connection(opened):
   assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
   assert page.title() == "bottleneck: accuracy against cost"
   assert "model.reduce_scale=0.25: 99.07 ± 0.40 % at 1.343M MACs" in page.locator("#sentence").text_content()
-  assert "17 of 18 trials, 1 failed" in page.locator("#progress").text_content()
+  assert "11 of 12 trials, 1 failed" in page.locator("#progress").text_content()
 
 
 def test_each_setting_and_each_seed_has_a_marker_and_its_interval(page):
   traces = page.locator("#scatter .scatterlayer .trace")
   counts = [traces.nth(i).locator(".point").count() for i in range(traces.count())]
-  assert sorted(counts) == [0, 1, 6, 16]  # the front's line, the knee, means, seeds
-  assert page.locator("#scatter .errorbar").count() == 6
+  assert sorted(counts) == [0, 1, 4, 10]  # the front's line, the knee, means, seeds
+  assert page.locator("#scatter .errorbar").count() == 4
   halves = page.evaluate("document.getElementById('scatter').data[2].error_y.array")
-  assert halves[2] == pytest.approx(0.3984, abs=1e-3)
+  assert halves[1] == pytest.approx(0.3984, abs=1e-3)
 
 
 def test_another_cost_changes_the_axis_and_the_places(page):
@@ -73,12 +73,12 @@ def test_another_cost_changes_the_axis_and_the_places(page):
   page.select_option("#axis", label="parameters")
   assert axis_title(page, "scatter") == "parameters"
   assert page.evaluate("document.getElementById('scatter').data[2].x") == [
-    params for params, _ in sweep_files.COSTS.values()
+    sweep_files.COSTS[scale][0] for scale in sweep_files.FEW["scales"]
   ]
   page.select_option("#axis", index=3)
   assert "images/s" in axis_title(page, "scatter")
   front = page.evaluate("document.getElementById('scatter').data[1].x")
-  assert len(front) == 4
+  assert len(front) == 3
   assert front == sorted(front)
   page.select_option("#axis", index=0)
 
@@ -102,24 +102,24 @@ def test_a_click_on_a_head_sorts_by_number_with_nothing_last(page):
 def test_the_filter_keeps_what_has_all_its_words(page):
   page.fill("#filter", "reduce_scale=1.0")
   assert len(column(page, "trial")) == 3
-  assert page.locator("#shown").text_content() == "3 of 18 trials"
+  assert page.locator("#shown").text_content() == "3 of 12 trials"
   page.fill("#filter", "failed")
   assert column(page, "error") == [sweep_files.ERROR]  # as text, with its tags
   page.fill("#filter", "no such trial")
   assert column(page, "trial") == []
   page.fill("#filter", "")
-  assert len(column(page, "trial")) == 18
+  assert len(column(page, "trial")) == 12
 
 
 def test_another_setting_changes_the_layers(page):
   bars = lambda: page.evaluate("document.getElementById('layers').data.map(trace => trace.x)")
   first = bars()
   assert [sum(bar) for bar in first] == [sweep_files.COSTS[0.25][1], sweep_files.COSTS[1.0][1]]  # the knee and the best
-  page.select_option("#network", label="reduce_scale=0.0625")
+  page.select_option("#network", label="reduce_scale=0.125")
   page.select_option("#beside", label="nothing")
-  assert [sum(bar) for bar in bars()] == [sweep_files.COSTS[0.0625][1]]
+  assert [sum(bar) for bar in bars()] == [sweep_files.COSTS[0.125][1]]
   page.select_option("#quantity", "params")
-  assert [sum(bar) for bar in bars()] == [sweep_files.COSTS[0.0625][0]]
+  assert [sum(bar) for bar in bars()] == [sweep_files.COSTS[0.125][0]]
   assert axis_title(page, "layers") == "parameters"
   page.select_option("#depth", "layers")
   assert len(bars()[0]) > len(first[0])
@@ -128,11 +128,11 @@ def test_another_setting_changes_the_layers(page):
 
 def test_curves_are_drawn_and_can_be_hidden(page):
   lines = lambda plot: page.locator(f"#{plot} .scatterlayer path.js-line").count()
-  assert lines("accuracy") == lines("loss") == 17 + 6
+  assert lines("accuracy") == lines("loss") == 11 + 4
   page.click("#legend button:has-text('reduce_scale=0.25')")
-  assert lines("accuracy") == lines("loss") == 17 + 6 - 4
+  assert lines("accuracy") == lines("loss") == 11 + 4 - 4
   page.click("#legend button:has-text('reduce_scale=0.25')")
-  assert lines("accuracy") == 17 + 6
+  assert lines("accuracy") == 11 + 4
 
 
 def test_nothing_is_wider_than_a_phone(opened):

@@ -44,7 +44,7 @@ def _corrupt(workdir):
 @pytest.mark.parametrize(
   ("make", "said"),
   [
-    (_empty, "the directory of a sweep"),
+    (_empty, "the directory of a sweep (python"),
     (_no_plan, "which has a sweep.json"),
     (_none_done, "none is yet"),
     (_corrupt, "results.jsonl is whole (line 18"),

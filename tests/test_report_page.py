@@ -15,7 +15,7 @@ from nin_jax.report import page as pages
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory):
   workdir = tmp_path_factory.mktemp("page")
-  sweep_files.write(workdir)
+  sweep_files.write(workdir, **sweep_files.FEW)
   summary = report.summarize(report.read(workdir))
   return summary, pages.page(summary)
 
@@ -53,13 +53,13 @@ def test_the_answer_and_the_front_of_each_cost(sweep):
   summary, page = sweep
   shown = data(page)
   assert shown["sentence"] == report.sentence(summary)
-  assert shown["progress"] == "17 of 18 trials, 1 failed"
+  assert shown["progress"] == "11 of 12 trials, 1 failed"
   assert [setting["accuracy"] for setting in shown["settings"]] == [
     pytest.approx(100 * setting.accuracy.mean) for setting in summary.settings
   ]
   fronts = {axis["number"]: axis["front"] for axis in shown["axes"]}
-  assert fronts["macs"] == fronts["params"] == fronts["train_flops"] == [0, 1, 2, 5]
-  assert fronts["images_per_second"] == [5, 2, 1, 0]  # the wide ones are slow, the narrow ones fast: more is better
+  assert fronts["macs"] == fronts["params"] == fronts["train_flops"] == [0, 1, 3]
+  assert fronts["images_per_second"] == [3, 1, 0]  # the wide ones are slow, the narrow ones fast: more is better
 
 
 def test_a_cost_that_spans_more_than_tenfold_is_logarithmic(tmp_path):
@@ -76,7 +76,7 @@ def test_a_cost_that_spans_more_than_tenfold_is_logarithmic(tmp_path):
 
 def test_curves_are_those_of_the_trials_with_the_mean_over_the_ones_that_are_done(sweep):
   _, page = sweep
-  curves = data(page)["curves"][1]  # 0.125: seed 2 failed after 120 steps
+  curves = data(page)["curves"][0]  # 0.125: seed 2 failed after 120 steps
   assert [len(seed["test"][0]) for seed in curves["seeds"]] == [10, 10, 2]
   assert [len(seed["train"][0]) for seed in curves["seeds"]] == [20, 20, 5]
   epochs, mean = curves["mean"]["test"]
@@ -87,8 +87,9 @@ def test_curves_are_those_of_the_trials_with_the_mean_over_the_ones_that_are_don
 def test_layers_are_those_of_the_cost_model(sweep):
   _, page = sweep
   shown = data(page)
-  assert len(shown["networks"]) == 6
-  for place, (params, macs) in zip(shown["network_of"].values(), sweep_files.COSTS.values(), strict=True):
+  assert len(shown["networks"]) == 4
+  for place, scale in zip(shown["network_of"].values(), sweep_files.FEW["scales"], strict=True):
+    params, macs = sweep_files.COSTS[scale]
     for depth in ("modules", "layers"):
       rows = shown["networks"][place][depth]
       assert sum(row["macs"] for row in rows) == macs
@@ -117,12 +118,12 @@ def test_equal_networks_are_traced_once_and_what_cannot_be_told_is_said(tmp_path
 
 
 def test_of_many_settings_the_front_alone_has_curves_and_layers(tmp_path, monkeypatch):
-  monkeypatch.setattr(pages, "MOST", 5)
-  sweep_files.write(tmp_path)
+  monkeypatch.setattr(pages, "MOST", 1)
+  sweep_files.write(tmp_path, scales=(0.25, 0.5))
   content = pages.content(report.summarize(report.read(tmp_path)))
-  assert [curve["setting"] for curve in content["curves"]] == [0, 1, 2, 5]
-  assert list(content["network_of"]) == [0, 1, 2, 5]
-  assert any("the 4 settings on the front, not of all 6" in note for note in content["notes"])
+  assert [curve["setting"] for curve in content["curves"]] == [0]
+  assert list(content["network_of"]) == [0]
+  assert any("1 of 2 settings, those on the front" in note for note in content["notes"])
 
 
 def test_a_sweep_whose_trials_lie_elsewhere_has_a_page(tmp_path):

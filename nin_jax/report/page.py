@@ -58,7 +58,7 @@ def content(summary: Summary) -> dict[str, Any]:
   networks = layers.networks(results, [found[i] for i in detailed])
   notes = [*networks.missing]
   if len(detailed) < len(found):
-    notes.append(f"curves and layers of the {len(detailed)} settings on the front, not of all {len(found)}")
+    notes.append(f"curves and layers of {len(detailed)} of {len(found)} settings, those on the front")
   names = dict(zip(detailed, networks.of_setting, strict=True))
   return {
     "sentence": sentence(summary),

@@ -45,7 +45,7 @@ def test_the_policy_allows_the_two_scripts_and_no_connection(sweep):
 
 def test_text_from_files_stays_text(sweep):
   _, page = sweep
-  assert "<script>document.title" not in page
+  assert "<" not in re.search(r'type="application/json">(.*)</script>\n<script>/', page, re.DOTALL)[1]
   assert [row["error"] for row in data(page)["trials"] if row["error"]] == [sweep_files.ERROR]
 
 
@@ -113,8 +113,9 @@ def test_equal_networks_are_traced_once_and_what_cannot_be_told_is_said(tmp_path
   content = pages.content(report.summarize(report.read(tmp_path)))
   assert len(calls) == 1
   assert content["network_of"] == {0: 0, 1: 0}
-  assert len(content["notes"]) == 1
-  assert "reduce_scale=1.0: data.name='folder:/nowhere'" in content["notes"][0]
+  assert len(content["not_counted"]) == 1
+  assert content["not_counted"][0].startswith("data.name='folder:/nowhere'")
+  assert content["not_counted"][0].endswith("(reduce_scale=1.0)")
 
 
 def test_of_many_settings_the_front_alone_has_curves_and_layers(tmp_path, monkeypatch):
@@ -123,12 +124,12 @@ def test_of_many_settings_the_front_alone_has_curves_and_layers(tmp_path, monkey
   content = pages.content(report.summarize(report.read(tmp_path)))
   assert [curve["setting"] for curve in content["curves"]] == [0]
   assert list(content["network_of"]) == [0]
-  assert any("1 of 2 settings, those on the front" in note for note in content["notes"])
+  assert "1 of 2 settings, those on the front" in content["progress"]
 
 
 def test_a_sweep_whose_trials_lie_elsewhere_has_a_page(tmp_path):
   sweep_files.write(tmp_path, trials=False)
   content = pages.content(report.summarize(report.read(tmp_path)))
   assert content["networks"] == []
-  assert len(content["notes"]) == 6
+  assert content["not_counted"] == ["there is no config.json of a trial (6 settings)"]
   assert pages.page(report.summarize(report.read(tmp_path)))

@@ -1,5 +1,6 @@
 """Means, intervals, the front and the knee: published values, and a front found by brute force."""
 
+import json
 import math
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from nin_jax.errors import ConfigError
 from nin_jax.report import markdown, read, summarize, table
 from nin_jax.report.results import metrics
-from nin_jax.report.statistics import estimate, front, knee, settings
+from nin_jax.report.statistics import Setting, estimate, front, front_of, knee, settings
 
 POINTS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=12)
 
@@ -23,8 +24,6 @@ def lines(scale, seed, accuracy, macs, **more):
 
 def found(tmp_path, rows):
   """The summary of a sweep of these lines."""
-  import json
-
   plan = [{name: row[name] for name in ("trial", "overrides", "seed", "macs", "params")} for row in rows]
   (tmp_path / "sweep.json").write_text(json.dumps({"sweep": "widths", "config": "c.py", "trials": plan}))
   sweep_files.rewrite(tmp_path, rows)
@@ -80,8 +79,6 @@ def test_the_knee_is_the_cheapest_within_one_standard_error_of_the_best(tmp_path
   st.lists(st.tuples(st.integers(1, 5), st.lists(st.integers(90, 100), min_size=1, max_size=3)), min_size=1, max_size=6)
 )
 def test_the_knee_is_on_the_front_and_never_dearer_than_the_best(drawn):
-  from nin_jax.report.statistics import Setting, front_of
-
   made = [Setting({"n": i}, (), estimate(values), {"macs": macs}) for i, (macs, values) in enumerate(drawn)]
   there = knee(made)
   assert any(there.setting is member for member in front_of(made))
@@ -123,6 +120,15 @@ def test_the_tables_of_a_sweep(tmp_path):
   marked = markdown(summary).splitlines()
   assert all(line.count("|") == 9 for line in marked[:8])
   assert "| reduce_scale=0.25 | 99.07 ± 0.40 | 51.41K |" in marked[4]
+
+
+def test_names_that_are_too_long_stand_above_their_values(tmp_path):
+  fields = {"model.reduce_scale": 0.5, "optimizer.learning_rate": 0.01, "optimizer.weight_decay": 0.0005}
+  rows = [lines(i, 0, 0.99, 4000 + i, overrides={**fields, "train.epochs": i, "seed": 0}) for i in range(3)]
+  text = table(found(tmp_path, rows)).splitlines()
+  assert text[0] == "setting: reduce_scale, learning_rate, weight_decay, epochs"
+  assert [line.partition("  ")[0] for line in text[4:7]] == [f"0.5, 0.01, 0.0005, {i}" for i in range(3)]
+  assert max(map(len, text)) <= 100
 
 
 def test_names_that_markdown_or_a_terminal_would_read_are_shown_as_they_are(tmp_path):

@@ -1,5 +1,6 @@
 """The HParams of each trial, parsed back from its event file."""
 
+import json
 import struct
 
 import pytest
@@ -74,8 +75,6 @@ def test_values_of_every_kind_have_a_column(tmp_path):
   overrides = {"a": True, "b": "word", "c": [1, 2], "d": None, "seed": 0}
   rows = sweep_files.write(tmp_path, scales=(0.25,), seeds=(0,))
   plan = tmp_path / "sweep.json"
-  import json
-
   values = json.loads(plan.read_text())
   values["trials"][0]["overrides"] = overrides
   plan.write_text(json.dumps(values))

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from nin_jax import data, models
 from nin_jax.config import from_json
 from nin_jax.cost.layer import Cost
-from nin_jax.errors import ConfigError
+from nin_jax.errors import ConfigError, line
 from nin_jax.report.results import Results
 from nin_jax.report.statistics import Setting
 from nin_jax.train.budget import inference_cost
 from nin_jax.train.workdir import read_config
+
+SHOWN = 3  # settings that are named where several have no count
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Networks:
   Attributes:
     costs: of one image's inference, one a network.
     of_setting: for each setting, the place of its network in `costs`; None where it can't be told.
-    missing: why some can't be told, a line a cause: a data set that isn't on this machine, no trial that has begun.
+    missing: why some can't be told, a line a cause: a data set that isn't on this machine, trials that haven't begun.
   """
 
   costs: tuple[Cost, ...]
@@ -34,12 +36,12 @@ def networks(results: Results, settings: Sequence[Setting]) -> Networks:
   costs: list[Cost] = []
   places: dict[tuple, int] = {}
   of_setting: list[int | None] = []
-  missing: dict[str, None] = {}
+  missing: dict[str, list[str]] = {}
   for setting in settings:
     try:
       config = _config(results, setting)
       if config is None:
-        missing[f"{setting.label}: no trial of it has begun"] = None
+        missing.setdefault("there is no config.json of a trial", []).append(setting.label)
         of_setting.append(None)
         continue
       shape = data.spec(config.data).image_shape
@@ -49,9 +51,11 @@ def networks(results: Results, settings: Sequence[Setting]) -> Networks:
         places[key] = len(costs) - 1
       of_setting.append(places[key])
     except (ConfigError, AttributeError) as error:  # a file from elsewhere may lack a field
-      missing[f"{setting.label}: {error}"] = None
+      missing.setdefault(str(error), []).append(setting.label)
       of_setting.append(None)
-  return Networks(tuple(costs), tuple(of_setting), tuple(missing))
+  whose = lambda labels: "; ".join(labels) if len(labels) <= SHOWN else f"{len(labels)} settings"
+  told = (f"{line(cause)} ({whose(labels)})" for cause, labels in missing.items())
+  return Networks(tuple(costs), tuple(of_setting), tuple(told))
 
 
 @functools.lru_cache(maxsize=64)

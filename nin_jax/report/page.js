@@ -1,11 +1,11 @@
 "use strict";
-// Draws what stands in the JSON block. All text goes through textContent, or through plain() where Plotly would read tags.
+// Draws what stands in the JSON block; the tables are in tables.js, which is put after this in one script. All text goes through textContent, or through plain() where Plotly would read tags.
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const INK = "#1b1f24", GREY = "#59636e", GRID = "#e4e8ec", KNEE = "#d55e00", ONE = "#0072b2", OTHER = "#e69f00";
 const FONT = { family: 'system-ui, -apple-system, "Segoe UI", "Liberation Sans", Arial, sans-serif', size: 13, color: INK };
 const CONFIG = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
-const LABELLED = 12; // with more settings than this, those on the front alone have their name beside them
+const LABELLED = 12; // with more settings than this, only the knee and the best have their name beside them
 const element = (id) => document.getElementById(id);
 
 function plain(text) {
@@ -66,10 +66,10 @@ function text(tag, words) {
 function drawScatter() {
   const chosen = DATA.axes[Number(element("axis").value)], key = chosen.number;
   const places = DATA.settings.keys().filter((i) => DATA.settings[i].accuracy !== null && DATA.settings[i][key] !== null);
-  const known = [...places].map((i) => ({ ...DATA.settings[i], onFront: chosen.front.includes(i) }));
+  const known = [...places].map((i) => DATA.settings[i]);
   const seeds = DATA.trials.filter((t) => t.status === "done" && t.test_accuracy !== null && t[key] !== null);
   const front = chosen.front.map((i) => DATA.settings[i]), knee = known.filter((s) => s.knee);
-  const labelled = known.map((s) => known.length <= LABELLED || s.onFront || s.knee);
+  const labelled = known.map((s) => known.length <= LABELLED || s.knee || s.best);
   const hover = (s) => `<b>${wrapped(s.label)}</b><br>${accuracy(s)} %, ${s.n} of ${s.planned} seeds<br>` +
     `${quantity(s[key])} ${chosen.unit}`;
   const traces = [
@@ -91,7 +91,7 @@ function drawScatter() {
   const range = widened(seeds.map((t) => t[key]).concat(known.map((s) => s[key])).map(log));
   const annotations = known.flatMap((s, i) => {
     if (!labelled[i] || (narrow && !s.knee)) return [];
-    const name = shortened(s.label), place = (log(s[key]) - range[0]) / (range[1] - range[0]);
+    const name = shortened(DATA.several ? s.values : s.label), place = (log(s[key]) - range[0]) / (range[1] - range[0]);
     const left = place * width + 8 + 6.5 * name.length < width; // below and right of the marker where there is room
     const at = left ? { xanchor: "left", yanchor: "top", xshift: 8, yshift: -3 }
       : { xanchor: "right", yanchor: "bottom", xshift: -8, yshift: 5 };
@@ -128,6 +128,11 @@ function shortened(label, most = 34) {
 // Learning curves.
 
 function drawCurves() {
+  if (!DATA.curves.some(({ seeds }) => seeds.some((seed) => seed.test[0].length || seed.train[0].length))) {
+    element("no_curves").hidden = false;
+    for (const id of ["accuracy", "loss"]) element(id).remove();
+    return;
+  }
   const numbers = { test: ["accuracy", "test accuracy (%)"], train: ["loss", "loss in training (nats)"] };
   for (const [split, [id, title]] of Object.entries(numbers)) {
     const traces = [];
@@ -208,102 +213,12 @@ function drawLayers() {
   Plotly.react("layers", traces, layout(x, y, more), CONFIG);
 }
 
-// Tables. A column has a key, a title, what is shown of a row and what it is sorted by.
-
-function drawTable(table, columns, rows, rowClass) {
-  const head = table.createTHead().insertRow(), body = table.createTBody();
-  const made = rows.map((row) => {
-    const line = body.insertRow();
-    line.className = rowClass(row);
-    for (const column of columns) {
-      const cell = line.insertCell();
-      cell.textContent = column.show(row);
-      cell.className = column.className ?? (column.number ? "number" : "");
-    }
-    return { row, line, words: columns.map((column) => `${column.key}=${column.show(row)}`) };
-  });
-  columns.forEach((column) => {
-    const cell = document.createElement("th"), button = text("button", column.title);
-    cell.scope = "col";
-    cell.setAttribute("aria-sort", "none");
-    if (column.number) cell.className = "number";
-    button.type = "button";
-    cell.append(button);
-    cell.addEventListener("click", () => sortBy(column, cell));
-    head.append(cell);
-  });
-
-  function sortBy(column, cell) {
-    const up = cell.getAttribute("aria-sort") !== "ascending";
-    for (const other of head.cells) other.setAttribute("aria-sort", "none");
-    cell.setAttribute("aria-sort", up ? "ascending" : "descending");
-    const nothing = (value) => value === null || value === undefined || value === "";
-    const compare = (a, b) => typeof a === "number" && typeof b === "number" ? a - b
-      : String(a).localeCompare(String(b), "en", { numeric: true });
-    made.sort(({ row: a }, { row: b }) => {
-      const [x, y] = [column.value(a), column.value(b)];
-      return nothing(x) || nothing(y) ? nothing(x) - nothing(y) : up ? compare(x, y) : compare(y, x);
-    });
-    body.append(...made.map(({ line }) => line));
-  }
-  return made;
-}
-
-function column(key, title, show, more = {}) {
-  return { key, title, number: true, value: (row) => row[key], show: (row) => show(row[key]), ...more };
-}
-
-function drawTables() {
-  const words = { number: false }, name = (value) => value ?? "";
-  drawTable(element("settings"), [
-    column("label", "setting", name, words),
-    column("accuracy", "test accuracy, %", null, { show: accuracy }),
-    column("params", "parameters", quantity),
-    column("macs", "MACs", quantity),
-    column("train_flops", "training FLOPs", quantity),
-    column("images_per_second", "images/s", quantity),
-    column("n", "seeds", null, { show: (s) => (s.n === s.planned ? String(s.n) : `${s.n} of ${s.planned}`) }),
-    column("front", "Pareto", null, { ...words, show: (s) => (s.knee ? "● knee" : s.front ? "●" : ""),
-      value: (s) => (s.knee ? 0 : s.front ? 1 : 2) }),
-  ], DATA.settings, (s) => (s.knee ? "knee" : ""));
-  const fields = DATA.fields.map((field) => {
-    const value = (t) => t.overrides[field] ?? null;
-    const number = DATA.trials.every((t) => value(t) === null || typeof value(t) === "number");
-    return column(field, field, null, { number, value, show: (t) => (value(t) === null ? "" : String(value(t))) });
-  });
-  const made = drawTable(element("trials"), [
-    column("trial", "trial", name, words),
-    ...fields,
-    column("seed", "seed", (seed) => (seed === null ? "–" : String(seed))),
-    column("status", "status", name, words),
-    ...(DATA.trials.some((t) => t.error) ? [column("error", "error", name, { ...words, className: "error" })] : []),
-    column("test_accuracy", "test accuracy, %", (value) => short(value, 2)),
-    column("train_accuracy", "train accuracy, %", (value) => short(value, 2)),
-    column("test_loss", "test loss, nats", (value) => short(value, 4)),
-    column("params", "parameters", quantity),
-    column("macs", "MACs", quantity),
-    column("train_flops", "training FLOPs", quantity),
-    column("images_per_second", "images/s", quantity),
-    column("wall_seconds", "seconds", quantity),
-  ], DATA.trials, (t) => t.status);
-  const filter = () => {
-    const asked = element("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
-    for (const { row, line, words } of made) {
-      const found = [DATA.settings[row.setting].name, ...words].join("\n").toLowerCase();
-      line.hidden = !asked.every((word) => found.includes(word));
-    }
-    const count = made.filter(({ line }) => !line.hidden).length;
-    element("shown").textContent = count === made.length ? "" : `${count} of ${made.length} trials`;
-  };
-  element("filter").addEventListener("input", filter);
-  filter(); // a browser may have kept what was typed
-}
-
 function drawWords() {
   for (const id of ["title", "sentence"]) element(id).textContent = DATA[id];
-  element("progress").textContent = [DATA.progress, ...DATA.notes].join("; ");
+  element("progress").textContent = DATA.progress;
+  if (DATA.not_counted.length) element("not_counted").textContent = `Not counted: ${DATA.not_counted.join("; ")}`;
   const { device, versions, date, command } = DATA.footer, line = document.createElement("p");
-  line.append("Made by ", text("code", command), `; results of ${date}, on ${device}.`);
+  line.append("Made by ", text("code", command), `; results of ${date}${device && `, on ${device}`}.`);
   element("footer").append(line, ...versions.map((words) => text("p", words)));
   DATA.axes.forEach(({ title }, i) => option(element("axis"), i, title));
 }

@@ -37,7 +37,7 @@ def page(summary: Summary) -> str:
   """
   from plotly.offline import get_plotlyjs  # here, for it takes half a second to import
 
-  plotly, script = get_plotlyjs(), _file("page.js")
+  plotly, script = get_plotlyjs(), _file("page.js") + _file("tables.js")
   title = f"{summary.results.sweep or 'sweep'}: accuracy against cost"
   parts = {
     "policy": f"default-src 'none'; script-src {_hash(plotly)} {_hash(script)}; style-src 'unsafe-inline'; "
@@ -56,15 +56,14 @@ def content(summary: Summary) -> dict[str, Any]:
   results, found = summary.results, summary.settings
   detailed = [i for i, setting in enumerate(found) if len(found) <= MOST or _is_in(setting, summary.front)]
   networks = layers.networks(results, [found[i] for i in detailed])
-  notes = [*networks.missing]
-  if len(detailed) < len(found):
-    notes.append(f"curves and layers of {len(detailed)} of {len(found)} settings, those on the front")
+  few = f"curves and layers of {len(detailed)} of {len(found)} settings, those on the front"
   names = dict(zip(detailed, networks.of_setting, strict=True))
   return {
     "sentence": sentence(summary),
-    "progress": results.progress,
-    "notes": notes,
+    "progress": results.progress + (f"; {few}" if len(detailed) < len(found) else ""),
+    "not_counted": list(networks.missing),
     "axes": [_axis(found, *axis) for axis in AXES],
+    "several": len(statistics.shared_fields(found)) > 1,
     "settings": [_setting(summary, setting, colour) for setting, colour in zip(found, _colours(found), strict=True)],
     "fields": list(dict.fromkeys(name for result in results.trials for name in result.setting)),
     "trials": _trials(summary),
@@ -88,6 +87,7 @@ def _setting(summary: Summary, setting: Setting, colour: str) -> dict[str, Any]:
   return setting.numbers | {
     "name": setting.name,
     "label": setting.label,
+    "values": setting.values,
     "colour": colour,
     "knee": summary.knee is not None and setting is summary.knee.setting,
     "best": summary.knee is not None and setting is summary.knee.best,
@@ -145,7 +145,7 @@ def _footer(summary: Summary) -> dict[str, Any]:
   versions = dict.fromkeys(" ".join(f"{name} {value}" for name, value in result.versions.items()) for result in ran)
   command = ["python", "-m", "experiments.sweep", f"--config={results.config}", f"--sweep={results.sweep}"]
   return {
-    "device": devices or "not known",
+    "device": devices,
     "versions": list(versions),
     "date": datetime.fromtimestamp(results.written, UTC).strftime("%Y-%m-%d %H:%M UTC"),
     "command": shlex.join([*command, f"--workdir={results.workdir}"]),

@@ -4,7 +4,7 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from nin_jax.report.statistics import MACS, Setting
+from nin_jax.report.statistics import MACS, Setting, shared_fields
 from nin_jax.report.table import Summary
 
 SIZE, DPI = (7.2, 4.6), 180  # inches
@@ -83,7 +83,9 @@ def _dress(axes: Any, summary: Summary, wide: bool) -> None:
   axes.set_ylabel("test accuracy (%)")
   axes.grid(alpha=0.25, lw=0.6)
   axes.set_axisbelow(True)
-  axes.set_title(f"{summary.results.sweep or 'sweep'}: {summary.results.progress}", loc="left", fontsize=10)
+  of = f"; labels: {', '.join(fields)}" if len(fields := shared_fields(summary.settings)) > 1 else ""
+  title = f"{summary.results.sweep or 'sweep'}: {summary.results.progress}{of}"
+  axes.set_title(_shortened(title, 100), loc="left", fontsize=10, parse_math=False)
   if axes.get_legend_handles_labels()[0]:
     axes.legend(loc="lower right", frameon=False)
 
@@ -104,17 +106,19 @@ def _label(figure: Any, axes: Any, summary: Summary, known: Sequence[Setting]) -
     taken.append(legend.get_window_extent(renderer))
   is_knee = lambda setting: summary.knee is not None and setting is summary.knee.setting
   on_front = lambda setting: any(setting is member for member in summary.front)
+  several = len(shared_fields(known)) > 1
   for setting in sorted(known, key=lambda setting: (not is_knee(setting), not on_front(setting))):
-    if len(known) > LABELS and not on_front(setting):
+    crowded = len(known) > LABELS and not is_knee(setting)
+    if crowded and not on_front(setting):
       continue
+    name, place = setting.values if several else setting.label, (setting.numbers[MACS], 100 * setting.accuracy.mean)
     text = axes.annotate(
-      _shortened(setting.label), (setting.numbers[MACS], 100 * setting.accuracy.mean), textcoords="offset points",
-      fontsize=8, color=KNEE if is_knee(setting) else "#333333", zorder=5, parse_math=False,
-      xytext=(0, 0),
+      _shortened(name), place, xytext=(0, 0), textcoords="offset points", fontsize=8, zorder=5, parse_math=False,
+      color=KNEE if is_knee(setting) else "#333333",
       bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.5},
     )  # fmt: skip
     # Beside the marker across another's bar is better than far off.
-    for far, avoided in ((1, taken + bars), (1, taken), (2, taken + bars), (3.5, taken)):
+    for far, avoided in ((1, taken + bars), (1, taken), (2, taken + bars), (3.5, taken))[: 2 if crowded else 4]:
       if box := _place(text, far, avoided, axes.bbox, figure.bbox.x1, renderer):
         taken.append(box)
         break

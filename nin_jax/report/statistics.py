@@ -52,18 +52,27 @@ class Setting:
   @property
   def name(self) -> str:
     """What is special about it, with full names: "model.reduce_scale=0.25"."""
-    return self._name(lambda field: field)
+    return self._joined(list(self.overrides))
 
   @property
   def label(self) -> str:
     """The same, shorter: "reduce_scale=0.25"; full names where two fields end alike."""
-    ends = [field.rpartition(".")[2] for field in self.overrides]
-    return self._name(lambda field: field if ends.count(field.rpartition(".")[2]) > 1 else field.rpartition(".")[2])
+    return self._joined(self.fields)
 
-  def _name(self, of) -> str:
-    return (
-      ", ".join(f"{of(field)}={spelled(value)}" for field, value in self.overrides.items()) or "the config as it is"
-    )
+  @property
+  def fields(self) -> list[str]:
+    """The names of its overrides, short where that is clear."""
+    ends = [field.rpartition(".")[2] for field in self.overrides]
+    return [end if ends.count(end) == 1 else field for field, end in zip(self.overrides, ends, strict=True)]
+
+  @property
+  def values(self) -> str:
+    """The values of its overrides, for a place that names the fields: "0.5, 0.01"."""
+    return ", ".join(map(spelled, self.overrides.values()))
+
+  def _joined(self, names: list[str]) -> str:
+    values = map(spelled, self.overrides.values())
+    return ", ".join(map("=".join, zip(names, values, strict=True))) or "the config as it is"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +91,12 @@ class Knee:
 def spelled(value: Any) -> str:
   """A config's value as it would be typed, on one line."""
   return value if isinstance(value, str) and value.isprintable() else json.dumps(value)
+
+
+def shared_fields(found: Sequence[Setting]) -> list[str]:
+  """The fields that every one of the settings overrides, and all that it does, in order; none where they differ."""
+  alike = len({tuple(setting.overrides) for setting in found}) == 1
+  return found[0].fields if alike else []
 
 
 def estimate(values: Sequence[float]) -> Estimate:

@@ -38,10 +38,21 @@ def summarize(results: Results) -> Summary:
 
 
 def table(summary: Summary) -> str:
-  """A line a setting, what the marks mean, how many trials there are, and the knee; at most 100 columns wide."""
+  """A line a setting, what the marks mean, how many trials there are, and the knee; at most 100 columns wide.
+
+  Where the names of settings are too long, their lines have the values alone, and a line above the names.
+  """
   rows = _rows(summary)
   widths = [max(len(row[i]) for row in [HEADS, *rows]) for i in range(len(HEADS))]
-  widths[0] = min(widths[0], max(LEAST, WIDTH - sum(widths[1:]) - 2 * (len(widths) - 1)))
+  room = max(LEAST, WIDTH - sum(widths[1:]) - 2 * (len(widths) - 1))
+  above = []
+  fields = statistics.shared_fields(summary.settings)
+  if widths[0] > room and fields:
+    above = [*_wrapped("setting: " + ", ".join(fields)), ""]
+    for row, setting in zip(rows, summary.settings, strict=True):
+      row[0] = setting.values
+    widths[0] = max(len(row[0]) for row in [HEADS, *rows])
+  widths[0] = min(widths[0], room)
 
   def text(row: Sequence[str]) -> str:
     first = _short(row[0], widths[0]).ljust(widths[0])
@@ -49,8 +60,8 @@ def table(summary: Summary) -> str:
     return "  ".join([first, *middle, row[-1]]).rstrip()
 
   rule = "─" * (sum(widths) + 2 * (len(widths) - 1))
-  below = ["", f"{summary.results.progress}; {_legend(summary)}", *_wrapped(sentence(summary))]
-  return "\n".join([text(HEADS), rule, *map(text, rows), rule, *below])
+  below = ["", *_wrapped(f"{summary.results.progress}; {_legend(summary)}"), *_wrapped(sentence(summary))]
+  return "\n".join([*above, text(HEADS), rule, *map(text, rows), rule, *below])
 
 
 def markdown(summary: Summary) -> str:

@@ -1,6 +1,8 @@
 """The picture: what is drawn, and that it is the same each time."""
 
+import dataclasses
 import io
+import random
 import re
 
 import numpy as np
@@ -10,6 +12,7 @@ from PIL import Image
 
 from nin_jax import report
 from nin_jax.report import picture
+from nin_jax.report.statistics import Estimate, Setting
 
 
 def summary(workdir, **more):
@@ -47,16 +50,18 @@ def test_it_is_the_same_each_time(drawn, tmp_path):
   assert b"<dc:date>" not in drawn["svg"]
 
 
-def test_names_do_not_cover_each_other(tmp_path, monkeypatch):
-  boxes = []
+@pytest.mark.parametrize("seed", range(3))
+def test_names_do_not_cover_each_other(tmp_path, monkeypatch, seed):
+  boxes, chance = [], random.Random(seed)
   real = picture._place
   monkeypatch.setattr(picture, "_place", lambda *given: (boxes.append(real(*given)), boxes[-1])[1])
-  rows = sweep_files.write(tmp_path, trials=False)
-  sweep_files.rewrite(tmp_path, [row | {"macs": 10**6 + row["macs"] // 10} for row in rows])  # so close that some clash
-  picture.draw(report.summarize(report.read(tmp_path)))
+  settings = [
+    Setting({"width": i}, (), Estimate(1, 0.9 + chance.random() / 100), {"macs": 1000 + chance.random()})
+    for i in range(14)
+  ]
+  picture.draw(dataclasses.replace(summary(tmp_path), settings=tuple(settings), front=(), knee=None))
   placed = [box for box in boxes if box]
-  assert len(placed) < len(boxes)
-  assert len(placed) >= 4
+  assert len(placed) >= 10
   assert not any(a.overlaps(b) for i, a in enumerate(placed) for b in placed[:i])
 
 

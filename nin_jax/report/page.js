@@ -1,5 +1,6 @@
 "use strict";
-// Draws what stands in the JSON block; the tables are in tables.js, which is put after this in one script. All text goes through textContent, or through plain() where Plotly would read tags.
+// Draws what stands in the JSON block; tables.js, put after this in one script, draws the tables. All text goes through
+// textContent, or through plain() where Plotly would read tags.
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const INK = "#1b1f24", GREY = "#59636e", GRID = "#e4e8ec", KNEE = "#d55e00", ONE = "#0072b2", OTHER = "#e69f00";
@@ -190,7 +191,8 @@ function chooseNetworks() {
 function drawLayers() {
   const of = element("quantity").value, depth = element("depth").value;
   const chosen = [element("network").value, element("beside").value].filter((value) => value !== "");
-  const networks = [...new Set(chosen)].map((i) => ({ setting: DATA.settings[i], rows: DATA.networks[DATA.network_of[i]][depth] }));
+  const rowsOf = (i) => DATA.networks[DATA.network_of[i]][depth];
+  const networks = [...new Set(chosen)].map((i) => ({ setting: DATA.settings[i], rows: rowsOf(i) }));
   if (!networks.length) {
     element("layers").replaceChildren(text("p", "There is no config of a trial here whose network could be counted."));
     return;

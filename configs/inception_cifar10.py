@@ -10,6 +10,7 @@ accelerator.
 from nin_jax import models
 from nin_jax.config import default
 from nin_jax.models.inception import width_config
+from nin_jax.sweep import space
 
 
 def get_config():
@@ -34,3 +35,21 @@ def get_config():
   config.optimizer.warmup = 1.0
   config.train.epochs = 100.0
   return config
+
+
+def sweep_bottleneck():
+  """How narrow the reductions may be: an eighth of their width to twice it, and none; three seeds of each."""
+  widths = space.values("model.reduce_scale", [0.125, 0.25, 0.5, 1.0, 2.0])
+  settings = space.chain(widths, space.values("model.reductions", [False]))
+  return space.product(settings, space.values("seed", range(3)))
+
+
+def sweep_random():
+  """Random learning rates, and widths of the 3×3 reductions at each size of the map."""
+  axes = {
+    "optimizer.learning_rate": space.log_uniform(0.01, 1.0),
+    "model.inception_1b.reduce3x3": space.power_of_two(4, 128),
+    "model.inception_2b.reduce3x3": space.power_of_two(4, 128),
+    "model.inception_3b.reduce3x3": space.power_of_two(4, 128),
+  }
+  return space.sample(20, axes)

@@ -8,6 +8,7 @@ the seeds 0, 1 and 2 (2 of 360 images wrong), in about 35 s, 10 s of them for co
 
 from nin_jax import models
 from nin_jax.config import default
+from nin_jax.sweep import space
 
 
 def get_config():
@@ -23,3 +24,10 @@ def get_config():
   config.train.epochs = 20.0
   config.eval.every_epochs = 2.0
   return config
+
+
+def sweep_bottleneck():
+  """How narrow the reductions may be: an eighth of their width to twice it, and none; three seeds of each."""
+  widths = space.values("model.reduce_scale", [0.125, 0.25, 0.5, 1.0, 2.0])
+  settings = space.chain(widths, space.values("model.reductions", [False]))
+  return space.product(settings, space.values("seed", range(3)))

@@ -11,6 +11,7 @@ is: --config.data.name=cifar10.
 from nin_jax import models
 from nin_jax.config import default
 from nin_jax.models.nin import block_config
+from nin_jax.sweep import space
 
 
 def get_config():
@@ -32,3 +33,12 @@ def get_config():
   config.optimizer.weight_decay = 5e-4
   config.train.epochs = 3.0
   return config
+
+
+def sweep_cccp():
+  """What the 1×1 layers add to two of the convolutions: none of them, then a quarter of their widths to twice it."""
+  widths = {
+    "model.block1.features": [(96,), (96, 16, 12), (96, 32, 24), (96, 64, 48), (96, 128, 96)],
+    "model.block2.features": [(128,), (128, 24, 12), (128, 48, 24), (128, 96, 48), (128, 192, 96)],
+  }
+  return space.product(space.zip(widths), space.values("seed", range(3)))

@@ -98,11 +98,11 @@ def from_json(text: str) -> ConfigDict:
   values = json.loads(text)
   if not isinstance(values, dict):
     raise ValueError("no JSON object")
-  return ConfigDict(_tuples(values))
+  return ConfigDict(tuples(values))
 
 
-def _tuples(value: Any) -> Any:
+def tuples(value: Any) -> Any:
   """JSON's lists as tuples, which is what a config has."""
   if isinstance(value, dict):
-    return {name: _tuples(item) for name, item in value.items()}
-  return tuple(map(_tuples, value)) if isinstance(value, list) else value
+    return {name: tuples(item) for name, item in value.items()}
+  return tuple(map(tuples, value)) if isinstance(value, list) else value

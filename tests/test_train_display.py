@@ -1,27 +1,11 @@
 """What the user reads: plain lines in a pipe, one line that stays in place on a (pseudo-)terminal."""
 
-import fcntl
 import io
-import os
-import pty
-import re
-import struct
-import termios
-import threading
 
 import pytest
+from terminals import COLOUR, ESCAPE, Clock, Terminal, ordinary
 
 from nin_jax.train.display import Display
-
-ESCAPE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
-COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-
-
-class Clock:
-  now = 100.0
-
-  def __call__(self):
-    return self.now
 
 
 def train_row(step, **numbers):
@@ -132,41 +116,9 @@ def test_durations_are_read_at_a_glance(seconds_a_step, shown):
   assert stream.getvalue().rstrip().endswith(shown)
 
 
-class Terminal:
-  """A pseudo-terminal; what is written to it is in `text` after `close`."""
-
-  def __init__(self, columns):
-    self._master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    self.stream = os.fdopen(slave, "w")
-    self._content = b""
-    self._reader = threading.Thread(target=self._read)
-    self._reader.start()
-
-  def _read(self):
-    try:
-      while content := os.read(self._master, 4096):
-        self._content += content
-    except OSError:  # how Linux ends a pseudo-terminal
-      pass
-
-  def close(self):
-    self.stream.close()
-    self._reader.join()
-    os.close(self._master)
-    self.text = self._content.decode()
-
-  def frames(self):
-    """Each state of the line that stays in place, and each line printed above it."""
-    return [ESCAPE.sub("", part) for part in re.split(r"\r\n|\r", self.text) if ESCAPE.sub("", part).strip()]
-
-
 @pytest.fixture
 def environment(monkeypatch):
-  monkeypatch.setenv("TERM", "xterm-256color")
-  for name in ("CI", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLUMNS", "LINES"):
-    monkeypatch.delenv(name, raising=False)
-  return monkeypatch
+  return ordinary(monkeypatch)
 
 
 def on_terminal(environment, columns, total=1404, start=0, fail=False):

@@ -41,6 +41,11 @@ def setup():
   return pipeline, network, variables, losses.mean(), int((logits.argmax(axis=1) == labels).sum())
 
 
+def loaded(pipeline, arrays, batches, devices):
+  load = steps.load_step(pipeline, "test", devices)
+  return (load(arrays, steps.shard(batch, devices)) for batch in batches)
+
+
 @pytest.mark.parametrize(
   ("device_count", "asked"), [(1, 1), (1, 32), (1, 360), (3, 1), (3, 32), (3, 1000), (8, 32), (8, 360), (8, 1000)]
 )
@@ -48,9 +53,10 @@ def test_each_image_counts_once(device_count, asked):
   pipeline, network, variables, loss, correct = setup()
   devices = jax.local_devices()[:device_count]
   size = evaluation.batch_size(asked, devices)
-  step = steps.eval_step(network, pipeline, "test", devices)
+  step = steps.eval_step(network, devices)
   variables, arrays = steps.replicate((variables, pipeline.arrays), devices)
-  measured = evaluation.evaluate(step, variables, arrays, pipeline.eval_batches("test", size), devices)
+  examples = loaded(pipeline, arrays, pipeline.eval_batches("test", size), devices)
+  measured = evaluation.evaluate(step, variables, examples, devices)
   assert 20 < correct < 340  # neither all nor none
   assert (measured["correct"], measured["count"], measured["accuracy"]) == (correct, 360, correct / 360)
   np.testing.assert_allclose(measured["loss"], loss, rtol=1e-5)
@@ -84,16 +90,16 @@ class Identity:
 @pytest.mark.parametrize("poison", [np.inf, np.nan, 3e38])
 def test_padding_does_not_poison_the_mean(poison):
   devices = jax.local_devices()[:2]
-  step = steps.eval_step(Identity(), PoisonedPadding(poison), "test", devices)
+  step, arrays = steps.eval_step(Identity(), devices), {"mask": np.array([1, 1, 1, 1, 0], np.float32)}
   batches = [np.array([0, 1, 2, -1], np.int32), np.array([3, -1, -1, -1], np.int32)]
-  measured = evaluation.evaluate(step, {}, {"mask": np.array([1, 1, 1, 1, 0], np.float32)}, batches, devices)
+  measured = evaluation.evaluate(step, {}, loaded(PoisonedPadding(poison), arrays, batches, devices), devices)
   assert (measured["count"], measured["correct"]) == (4, 4)
   np.testing.assert_allclose(measured["loss"], np.log(2), rtol=1e-6)
 
 
 def test_a_signal_breaks_an_evaluation_off():
   devices = jax.local_devices()[:2]
-  step = steps.eval_step(Identity(), PoisonedPadding(0.0), "test", devices)
+  step, arrays = steps.eval_step(Identity(), devices), {"mask": np.ones(5, np.float32)}
   batches, asked = [np.array([0, 1], np.int32)] * 9, []
 
   def poll():
@@ -101,7 +107,7 @@ def test_a_signal_breaks_an_evaluation_off():
     return 15 if len(asked) == 4 else 0
 
   with pytest.raises(evaluation.BrokenOff) as broken_off:
-    evaluation.evaluate(step, {}, {"mask": np.ones(5, np.float32)}, batches, devices, poll)
+    evaluation.evaluate(step, {}, loaded(PoisonedPadding(0.0), arrays, batches, devices), devices, poll)
   assert broken_off.value.signal == 15
   assert len(asked) == 5  # the next batch was under way
 
@@ -109,6 +115,7 @@ def test_a_signal_breaks_an_evaluation_off():
 def test_nothing_that_could_be_evaluated_is_told_of():
   """Broken images are masked out, and here all are."""
   devices = jax.local_devices()[:2]
-  step = steps.eval_step(Identity(), PoisonedPadding(0.0), "test", devices)
+  step, arrays = steps.eval_step(Identity(), devices), {"mask": np.zeros(5, np.float32)}
+  examples = loaded(PoisonedPadding(0.0), arrays, [np.array([0, 1], np.int32)], devices)
   with pytest.raises(ConfigError, match=r"data\.broken_images='skip': .* none can"):
-    evaluation.evaluate(step, {}, {"mask": np.zeros(5, np.float32)}, [np.array([0, 1], np.int32)], devices)
+    evaluation.evaluate(step, {}, examples, devices)

@@ -307,7 +307,7 @@ def test_a_run_that_has_ended_is_not_run_again(unbroken, monkeypatch):
     raise AssertionError
 
   monkeypatch.setattr(steps, "train_step", never)
-  monkeypatch.setattr(loop, "Checkpoints", never)
+  monkeypatch.setattr(loop, "set_up", never)
   assert train_and_evaluate(tiny(), directory) == result
   assert (directory / "metrics.jsonl").read_bytes() == before
 

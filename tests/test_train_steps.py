@@ -68,7 +68,7 @@ def prepare(config, device_count):
   shape = pipeline().spec.image_shape
   network = models.build(config.model, shape, axis_name=axis)
   step = steps.train_step(network, optimizer, pipeline(), config, STEPS, devices)
-  state = steps.init_state(network, optimizer, config, shape)
+  state = steps.init_state(network, optimizer, config.train, shape)(config.seed)
   batches = [steps.shard(pipeline().train_batch(number), devices) for number in range(STEPS)]
   go_on = steps.stop_flags(0, devices)
   running = lambda state, arrays, batch, stop=go_on: step(state, arrays, batch, stop)
@@ -201,7 +201,7 @@ def test_the_first_state_follows_the_seed():
   states = []
   for seed in (0, 0, 1):
     config.seed = seed
-    states.append(host(steps.init_state(network, optax.sgd(RATE), config, shape)))
+    states.append(host(steps.init_state(network, optax.sgd(RATE), config.train, shape)(config.seed)))
   same, other = (
     jax.tree.leaves(jax.tree.map(lambda a, b: bool(jnp.array_equal(a, b)), states[0].params, states[number].params))
     for number in (1, 2)

@@ -1,5 +1,6 @@
 """Data sets by name → batches that are a function of (seed, step)."""
 
+from nin_jax.data.examples import training_images
 from nin_jax.data.metadata import Spec, mistakes, spec, spec_mistakes
 from nin_jax.data.opening import open
 from nin_jax.data.pipeline import Pipeline
@@ -7,4 +8,15 @@ from nin_jax.data.preparation import prepare
 from nin_jax.data.resident import Resident
 from nin_jax.data.stream import Stream
 
-__all__ = ["Pipeline", "Resident", "Spec", "Stream", "mistakes", "open", "prepare", "spec", "spec_mistakes"]
+__all__ = [
+  "Pipeline",
+  "Resident",
+  "Spec",
+  "Stream",
+  "mistakes",
+  "open",
+  "prepare",
+  "spec",
+  "spec_mistakes",
+  "training_images",
+]

@@ -55,3 +55,20 @@ def find(config_data, prepared: bool) -> Folder | Prepared:
     return Folder(config_data)
   builder = source.prepared if prepared else source.builder
   return Prepared(config_data, builder(config_data))
+
+
+def training_images(config_data, prepared: bool) -> int | None:
+  """Returns how many images data.train_split has; None where that is not known before the set is prepared.
+
+  Args:
+    config_data: the config's section data.
+    prepared: whether the images must be there.
+
+  Raises:
+    ConfigError: there is no such set or split; or it is not prepared, and must be.
+  """
+  if not prepared and not config_data.name.startswith(PREFIX):
+    builder = source.builder(config_data)
+    if builder.name != source.DIGITS and not source.is_prepared(builder):
+      return None
+  return len(find(config_data, prepared=True).records("train_split"))

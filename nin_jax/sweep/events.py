@@ -53,6 +53,30 @@ class Failed:
 
 
 @dataclasses.dataclass(frozen=True)
+class Pruned:
+  """A search has ended the trials early, after an evaluation with these accuracies."""
+
+  trials: tuple[str, ...]
+  step: int
+  accuracies: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Saved:
+  """The trials were asked to stop, and their state is saved."""
+
+  trials: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Broken:
+  """Nothing can be written to the trials' workdirs any more (error: one line): the others won't do better."""
+
+  trials: tuple[str, ...]
+  error: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Lost:
   """The process that trained these trials has gone; they go on from their checkpoints when they are taken on again."""
 
@@ -60,4 +84,16 @@ class Lost:
   error: str
 
 
-Event = Started | Stepped | Evaluated | Ended | Failed | Lost
+Event = Started | Stepped | Evaluated | Ended | Failed | Pruned | Saved | Broken | Lost
+KINDS = {kind.__name__: kind for kind in Event.__args__}
+
+
+def to_json(event: Event) -> dict:
+  """The event as JSON's types."""
+  return {"event": type(event).__name__, **dataclasses.asdict(event)}
+
+
+def from_json(value: dict) -> Event:
+  """The event that `to_json` was given."""
+  fields = {name: tuple(item) if isinstance(item, list) else item for name, item in value.items() if name != "event"}
+  return KINDS[value["event"]](**fields)

@@ -17,8 +17,9 @@ class Trial:
     config: the whole, resolved config.
     params: of the network in inference, as in `result.json`.
     macs: of one image's inference.
-    train_flops: of the whole training.
-    seconds: estimated time of training alone on this machine; None where nothing is known of the device.
+    train_flops: of the whole training; None where the number of its steps is not known before the data set is prepared.
+    seconds: estimated time of training alone on this machine; None where nothing is known of the device, or
+      train_flops is not known.
   """
 
   id: str
@@ -26,8 +27,13 @@ class Trial:
   config: ConfigDict
   params: int
   macs: int
-  train_flops: int
+  train_flops: int | None
   seconds: float | None
+
+  @property
+  def flops(self) -> int:
+    """Of one image's inference."""
+    return 2 * self.macs
 
   @property
   def seed(self) -> int:

@@ -115,6 +115,13 @@ class Checkpoints:
       return None
     return processes.arrays_of_first(found[0] if found else None, shapes), progress
 
+  def forget_after(self, step: int | None) -> None:
+    """Takes out the checkpoints after a step, which is that of one, or None: all of them."""
+    for later in self.steps:
+      if step is None or later > step:
+        with self._writing():
+          self._manager.delete(later)
+
   def variables(self) -> dict:
     """`VARIABLES` of the newest checkpoint that is whole, as nested dicts of NumPy arrays; on the first process.
 

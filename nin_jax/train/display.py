@@ -1,19 +1,14 @@
 """What the user sees of a run: a progress bar on a terminal, plain lines anywhere else."""
 
 import math
-import os
-import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
-from rich.console import Console
 from rich.live import Live
-from rich.progress_bar import ProgressBar
 from rich.table import Table
-from rich.text import Text
 
-MIN_BAR = 8  # columns; where there is less left, fields make room
+from nin_jax.train import terminal
 
 
 class Display:
@@ -40,11 +35,7 @@ class Display:
     stream: TextIO | None = None,
     clock: Callable[[], float] = time.monotonic,
   ):
-    stream = stream or sys.stderr
-    self._console = Console(file=stream, highlight=False, soft_wrap=True, force_jupyter=False)
-    in_ci = os.environ.get("CI", "").lower() not in ("", "0", "false")
-    terminal = stream.isatty() and self._console.is_terminal and not self._console.is_dumb_terminal
-    self._in_place = terminal and not in_ci
+    self._console, self._in_place = terminal.open_console(stream)
     self._total, self._step, self._clock = total_steps, start_step, clock
     self._started = self._moved = clock()
     self._doing = "compiling" if start_step < total_steps else None
@@ -55,13 +46,7 @@ class Display:
 
   def __enter__(self) -> "Display":
     if self._in_place:
-      self._live = Live(
-        get_renderable=self._line,
-        console=self._console,
-        refresh_per_second=4,
-        redirect_stdout=sys.stdout.isatty(),  # what goes to a file through stdout stays there
-      )
-      self._live.start()
+      self._live = terminal.start_live(self._console, self._line)
     elif self._doing:
       self.note(f"step {self._step:,}/{self._total:,}  {self._doing}")
     return self
@@ -99,8 +84,7 @@ class Display:
 
   def note(self, text: str) -> None:
     """Prints a line, above the bar where there is one."""
-    self._console.print(Text(text))
-    self._console.file.flush()
+    terminal.print_line(self._console, text)
 
   def seconds_left(self) -> float | None:
     """The time that the remaining steps take at this process's own speed; None before it is known."""
@@ -122,16 +106,16 @@ class Display:
       if row.get("images_per_second") is not None:
         fields["speed"] = f"{_count(row['images_per_second'])} {'img/s' if short else 'images/s'}"
     if doing:
-      fields["time"] = f"{doing} {_duration(self._clock() - self._doing_since)}"
+      fields["time"] = f"{doing} {terminal.duration(self._clock() - self._doing_since)}"
     elif self._step >= self._total:
-      fields["time"] = f"done in {_duration(self._moved - self._started)}"
+      fields["time"] = f"done in {terminal.duration(self._moved - self._started)}"
     elif left is not None:
-      fields["time"] = f"eta {_duration(left)}"
+      fields["time"] = f"eta {terminal.duration(left)}"
     return fields
 
   def _line(self) -> Table:
     """The bar and the fields, in one line of the terminal whatever its width."""
-    width = self._console.width - 1  # some terminals wrap after their last column
+    room = terminal.usable_width(self._console) - 1 - terminal.MIN_BAR
     total = f"{self._total:,}"
     position = f"{self._step:>{len(total)},}/{total}"  # padded, so that the bar keeps its length
 
@@ -139,21 +123,12 @@ class Display:
       return "  ".join([position, *fields.values()])
 
     fields = self._fields()
-    if len(joined(fields)) > width - 1 - MIN_BAR:
+    if len(joined(fields)) > room:
       fields = self._fields(short=True)
     for name in ("rate", "epoch", "speed", "accuracy", "loss", "time"):
-      if len(joined(fields)) > width - 1 - MIN_BAR:
+      if len(joined(fields)) > room:
         fields.pop(name, None)
-    text = joined(fields)
-    bar = ProgressBar(
-      total=self._total,
-      completed=self._step,
-      width=max(1, width - len(text) - 1),
-      pulse=self._doing == "compiling",
-    )
-    line = Table.grid(padding=(0, 1, 0, 0))
-    line.add_row(bar, Text(text, no_wrap=True, overflow="crop"))
-    return line
+    return terminal.bar_line(self._console, joined(fields), self._step, self._total, pulse=self._doing == "compiling")
 
 
 def _loss(row: Mapping[str, Any]) -> str:
@@ -166,7 +141,7 @@ def _loss(row: Mapping[str, Any]) -> str:
 
 def _accuracy(row: Mapping[str, Any], word: str) -> dict[str, str]:
   accuracy = row.get("accuracy")
-  return {} if accuracy is None else {"accuracy": f"{word} {100 * accuracy:.1f} %"}
+  return {} if accuracy is None else {"accuracy": f"{word} {terminal.percent(accuracy)}"}
 
 
 def _count(number: float) -> str:
@@ -176,12 +151,3 @@ def _count(number: float) -> str:
       number /= divisor
       return f"{number:,.0f}{unit}" if number >= 99.95 else f"{number:#.3g}{unit}"
   return str(number)
-
-
-def _duration(seconds: float) -> str:
-  """0:42, 1:02:03, 3 d 4 h."""
-  minutes, seconds = divmod(round(seconds), 60)
-  hours, minutes = divmod(minutes, 60)
-  if hours >= 48:
-    return f"{hours // 24} d {hours % 24} h"
-  return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -19,18 +19,16 @@ class BrokenOff(Exception):
 def evaluate(
   step: Callable,
   variables: dict,
-  arrays: Any,
-  batches: Iterable[Any],
+  examples: Iterable[Any],
   devices: steps.Devices,
   poll: Callable[[], int] = lambda: 0,
 ) -> dict[str, float | int]:
-  """Mean loss and accuracy over the images of `batches`.
+  """Mean loss and accuracy over images.
 
   Args:
     step: made by `steps.eval_step`.
     variables: the network's, replicated.
-    arrays: the data set's, replicated.
-    batches: padded to a multiple of the devices, the padding marked; in a run of several processes, this one's parts.
+    examples: batches of images, labels and mask, see `steps.load_step`; in a run of several processes, its parts.
     devices: that the step runs on.
     poll: see `signals.StopRequest.poll`.
 
@@ -50,8 +48,8 @@ def evaluate(
       total[name] += sums[name].item()  # summed in double precision
 
   running: collections.deque = collections.deque()
-  for batch in batches:
-    running.append(step(variables, arrays, steps.shard(batch, devices), steps.stop_flags(poll(), devices)))
+  for batch in examples:
+    running.append(step(variables, batch, steps.stop_flags(poll(), devices)))
     if len(running) > steps.ahead(devices):  # the next batch is under way before this one is read
       add(running.popleft())
   for sums in running:

@@ -2,25 +2,22 @@
 
 import collections
 import contextlib
-import sys
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 from ml_collections import ConfigDict
 
-from nin_jax import models
-from nin_jax.cost import roofline
-from nin_jax.train import budget, checkpoint, fine_tuning, processes, signals, steps, workdir
-from nin_jax.train.checkpoint import Checkpoints
-from nin_jax.train.display import Display
+from nin_jax.train import checkpoint, costs, processes, signals, workdir
 from nin_jax.train.evaluation import BrokenOff
-from nin_jax.train.journal import Journal
-from nin_jax.train.meter import Meter, TrainingStopped
-from nin_jax.train.outcome import outcome
+from nin_jax.train.meter import TrainingStopped
 from nin_jax.train.profile import Profile
-from nin_jax.train.setup import Setup, set_up
+from nin_jax.train.program import Alone, Together
+from nin_jax.train.run import Run
+from nin_jax.train.setup import set_up
 from nin_jax.train.signals import Interrupted, StopRequest
-from nin_jax.train.storage import write_json, writing
+from nin_jax.train.watch import Pruned, Watch
 
 
 def train_and_evaluate(
@@ -52,105 +49,153 @@ def train_and_evaluate(
     PeerLost: another process of the run has ended.
   """
   directory = workdir.locate(directory)
-  with processes.watched(), contextlib.ExitStack() as stack:
+  about = {"trial": trial, "overrides": overrides or {}}
+  with processes.watched():
     if ended := processes.on_first(lambda: workdir.result(directory, config)):
       return ended
     setup = set_up(config, begins=processes.first() and not (directory / "checkpoints").exists())
-    processes.on_first(lambda: stack.enter_context(workdir.claim(directory, config)))
-    return _train(setup, directory, profile_steps, {"trial": trial, "overrides": overrides or {}})
+    run = Run(setup, directory, costs.of(setup), about=about, display=True)
+    _train(Alone(setup), {0: run}, Watch(), profile_steps)
+    if run.stopped:
+      raise run.stopped
+    return run.result
 
 
-def _train(setup: Setup, directory: Path, profile_steps: int, about: dict) -> dict:
-  config, batch_size, total_steps = setup.config, setup.config.data.batch_size, setup.total_steps
-  inference = budget.inference_cost(setup.network, setup.image_shape).total
-  unmapped = models.build(config.model, setup.image_shape, config.precision)
-  step_flops = budget.training_cost(unmapped, config.train, setup.image_shape).total["train_flops"] * batch_size
-  device = roofline.current(config.precision)
-  # A CPU's peak is measured with all its cores, however many devices JAX divides it into.
-  peak = device and device.peak_flops * (jax.process_count() if device.kind == "cpu" else len(setup.devices))
+@dataclasses.dataclass(frozen=True)
+class Seed:
+  """One of several trainings that differ in their seed alone.
 
-  train_step = steps.train_step(setup.network, setup.update, setup.pipeline, config, total_steps, setup.devices)
+  Attributes:
+    config: see `nin_jax.config`.
+    directory: its own workdir.
+    overrides, trial: as in `train_and_evaluate`.
+    left_out: it has stopped before, and only keeps its place in the program.
+  """
+
+  config: ConfigDict
+  directory: Path
+  overrides: dict
+  trial: str
+  left_out: bool = False
+
+
+def train_seeds(seeds: Sequence[Seed], watch: Watch) -> dict[int, dict]:
+  """Trains several networks at once that differ in their seed alone, in one program; each as `train_and_evaluate`.
+
+  Each has the losses that it has alone, to float tolerance, and its own workdir. They are in step: where some have come
+  further than others, these go back to the newest checkpoint that all of them have. What has ended before stays as it
+  is. One that can't go on is told to the watch, and does not stop the others.
+
+  Args:
+    seeds: the trainings. The same ones at each call: the program is made for all of them.
+    watch: is told how it goes.
+
+  Returns:
+    {place among the seeds: its result}, of those that came to their end.
+
+  Raises:
+    As `train_and_evaluate`, but for TrainingStopped; Pruned: the watch ended it.
+  """
+  results = {lane: workdir.result(seed.directory, seed.config) for lane, seed in enumerate(seeds)}
+  open_lanes = [lane for lane, seed in enumerate(seeds) if not results[lane] and not seed.left_out]
+  if open_lanes:
+    begins = not any((seeds[lane].directory / "checkpoints").exists() for lane in open_lanes)
+    first = set_up(seeds[0].config, begins=begins)
+    setups = [first, *(first.of_seed(seed.config) for seed in seeds[1:])]
+    cost, count = costs.of(first), len(seeds)
+
+    def run(lane: int) -> Run:
+      seed = seeds[lane]
+      return Run(setups[lane], seed.directory, cost, count, {"trial": seed.trial, "overrides": seed.overrides})
+
+    runs = {lane: run(lane) for lane in open_lanes}
+    _train(Together(setups) if count > 1 else Alone(first), runs, watch)
+    results |= {lane: run.result for lane, run in runs.items()}
+  return {lane: result for lane, result in results.items() if result}
+
+
+def _train(program: Alone | Together, runs: dict[int, Run], watch: Watch, profile_steps: int = 0) -> None:
+  """Trains to the end, or until none can go on.
+
+  Args:
+    program: of the trainings.
+    runs: those of them that have not ended, by their place in the program.
+    watch: is told how it goes.
+    profile_steps: see `train_and_evaluate`.
+  """
+  setup = program.setup
+  config, total_steps = setup.config, setup.total_steps
   # In a run of several processes SIGTERM belongs to JAX's notice of preemption, which tells the others.
   noted = signals.SIGNALS if jax.process_count() == 1 else signals.SIGNALS[1:]
   with contextlib.ExitStack() as stack:
-    checkpoints = stack.enter_context(Checkpoints(directory, config.checkpoint.keep))
+    for run in runs.values():
+      stack.enter_context(run)
     stop = stack.enter_context(StopRequest(noted, checkpoint.preempted))
-    state, progress = _beginning(setup, checkpoints)
-    start = int(state.step)
-    state = setup.replicate(state)
-    meter = Meter(config.train.dead_steps, progress["meter"])
-    journal = display = None
-    if processes.first():
-      evaluated, per_epoch = not progress["to_evaluate"], setup.pipeline.steps_per_epoch
-      journal = stack.enter_context(Journal(directory, config.log, per_epoch, start, evaluated))
-      display = stack.enter_context(Display(total_steps, start))
-    profile = stack.enter_context(Profile(directory / "profile", start, profile_steps if processes.first() else 0))
+    start = _begin(list(runs.values()))
+    state = program.place({lane: run.state for lane, run in runs.items()})
+    for run in runs.values():
+      run.open()
+      run.state = None
+    directory = next(iter(runs.values())).directory / "profile"
+    profile = stack.enter_context(Profile(directory, start, profile_steps if processes.first() else 0))
+    watch.begins(start, total_steps)
 
-    def write(split: str, step: int, **numbers: float | None) -> None:
-      wall = meter.state["wall_seconds"]
-      if journal:
-        display.show(journal.write(split, step, train_flops=step * step_flops, wall_seconds=wall, **numbers))
+    def going() -> dict[int, Run]:
+      return {lane: run for lane, run in runs.items() if not run.stopped}
 
     def read(step: int, metrics: dict) -> int:
-      """Takes in the metrics of a step that has ended, and logs; returns the signal that it was given."""
-      numbers = {name: value.item() for name, value in metrics.items()}
-      asked = numbers.pop("stop")
-      if display:
-        display.advance(step)
-      try:
-        meter.add(step, **numbers)
-      except TrainingStopped:
-        write("train", step, loss=numbers["loss"], accuracy=numbers["accuracy"])
-        raise
-      if setup.due(step, config.log.every_steps):
-        means = meter.means()
-        if seconds := means["step_seconds"]:
-          means |= {"images_per_second": batch_size / seconds, "flops_per_second": step_flops / seconds}
-          means["mfu"] = peak and step_flops / seconds / peak
-        write("train", step, learning_rate=float(setup.rate(step - 1)), **means)
+      """Takes in the metrics of a step that has ended; returns the signal that it was given."""
+      asked, numbers = 0, program.numbers(metrics)
+      for lane, run in going().items():
+        asked = numbers[lane].pop("stop")
+        try:
+          run.read(step, numbers[lane])
+        except TrainingStopped as stopped:
+          watch.stopped(lane, stopped)
+      watch.stepped(step)
       return asked
 
-    def evaluate(step: int) -> None:
-      """Evaluates the test images into `progress`; broken off, it leaves that for the next start."""
-      if display:
-        display.doing("evaluating")
-      progress["to_evaluate"] = True
-      test = setup.evaluate(state, "test", poll=stop.poll)
-      write("test", step, loss=test["loss"], accuracy=test["accuracy"])
-      best = progress["best"]
-      if best is None or test["accuracy"] >= best["accuracy"]:  # of equals the last
-        best = {"step": step, "accuracy": test["accuracy"]}
-      progress.update(test=test, best=best, to_evaluate=False)
+    def evaluate(step: int, lanes: dict[int, Run]) -> None:
+      """Evaluates the test images into the runs' progress; broken off, it leaves that for the next start."""
+      for run in lanes.values():
+        run.doing("evaluating")
+        run.progress["to_evaluate"] = True
+      for lane, run in lanes.items():
+        run.evaluated(step, run.setup.evaluate(program.replicated(state, lane), "test", poll=stop.poll))
 
-    def pause(step: int, evaluate_now: bool, save: bool = True, asked: int = 0) -> None:
-      """What is done between two steps; ends the run where a signal asks for it."""
-      meter.pause()
+    def pause(step: int, to_evaluate: dict[int, Run], save: bool = True, asked: int = 0) -> None:
+      """What is done between two steps; ends the training where a signal asks for it."""
+      for run in runs.values():
+        run.meter.pause()
       try:
-        if evaluate_now:
-          evaluate(step)
+        evaluate(step, to_evaluate)
       except BrokenOff as broken_off:
         asked = broken_off.signal
-      meter.pause()
+      for run in runs.values():
+        run.meter.pause()
       if save:
-        if journal:
-          journal.sync()
-        progress["broken"] = sorted({name for names in processes.from_all(setup.pipeline.broken()) for name in names})
-        checkpoints.save(state, {**progress, "meter": meter.state})
+        for lane, run in going().items():
+          run.save(program.take(state, lane))
       if asked:
-        processes.on_first(checkpoints.wait)  # the others stay: JAX ends a process whose peers have gone
+        for run in runs.values():
+          run.wait()
         raise Interrupted(asked, step)
-      meter.resume()
+      if to_evaluate and not watch.evaluated(step, [run.progress["test"]["accuracy"] for run in going().values()]):
+        raise Pruned(step)
+      for run in runs.values():
+        run.meter.resume()
 
-    if progress["to_evaluate"]:
+    late = {lane: run for lane, run in runs.items() if run.progress["to_evaluate"]}
+    if late:
       # The checkpoint of this step stays as it is: for as long as it is the newest, this is done at each start.
-      pause(start, evaluate_now=True, save=False)
+      pause(start, late, save=False)
     running: collections.deque = collections.deque()
-    batches = stack.enter_context(contextlib.closing(setup.pipeline.train_batches(start)))
+    batches = stack.enter_context(program.batches(start))
     for step in range(start + 1, total_steps + 1):
       profile.step(step)
-      batch = steps.shard(next(batches), setup.devices)
+      batch = next(batches)
       signal = stop.poll()
-      state, metrics = train_step(state, setup.arrays, batch, steps.stop_flags(signal, setup.devices))
+      state, metrics = program.step(state, batch, signal)
       running.append((step, metrics))
       evaluate_now = setup.due(step, config.eval.every_steps, config.eval.every_epochs)
       every = config.checkpoint.every_steps
@@ -159,36 +204,34 @@ def _train(setup: Setup, directory: Path, profile_steps: int, about: dict) -> di
       # The next step is under way before this one's metrics are read, but for a pause.
       while running and (len(running) > 1 or evaluate_now or save_now or asked):
         asked = read(*running.popleft()) or asked
+      if not going():
+        return
       if evaluate_now or save_now or asked:
-        pause(step, evaluate_now, asked=asked)
-    if display:
-      display.doing("evaluating the training images")
-    try:
-      train = setup.evaluate(state, "train", config.eval.train_images, stop.poll)
-    except BrokenOff as broken_off:
-      processes.on_first(checkpoints.wait)
-      raise Interrupted(broken_off.signal, total_steps) from None
-    processes.on_first(checkpoints.wait)
-  progress["meter"] = meter.state
-  result = outcome(setup, progress, train, inference, step_flops, **about)
-  if processes.first():
-    with writing(directory / "result.json"):
-      write_json(directory / "result.json", result)
-  return result
+        pause(step, going() if evaluate_now else {}, asked=asked)
+    for lane, run in going().items():
+      run.doing("evaluating the training images")
+      try:
+        state_of_run = program.replicated(state, lane)
+        train = run.setup.evaluate(state_of_run, "train", config.eval.train_images, stop.poll)
+      except BrokenOff as broken_off:
+        for other in runs.values():
+          other.wait()
+        raise Interrupted(broken_off.signal, total_steps) from None
+      run.wait()
+      run.finish(train)
 
 
-def _beginning(setup: Setup, checkpoints: Checkpoints) -> tuple[steps.TrainState, dict]:
-  """The state and the progress that training goes on from."""
-  state = setup.first_state()
-  if restored := checkpoints.restore(state):
-    setup.check_data(restored[1]["data"], resumes=True)
-    setup.pipeline.register(restored[1]["broken"])
-    return restored
-  progress = {"meter": None, "test": None, "best": None, "to_evaluate": False, "broken": [], "data": setup.described()}
-  if setup.config.train.init_from:
-    state, fresh = fine_tuning.start(state, setup.config)
-    if processes.first():
-      kept = f", but for {', '.join(fresh)}" if fresh else ""
-      print(f"the network is that of {setup.config.train.init_from}{kept}", file=sys.stderr)
-    checkpoints.save(state, progress)  # the other run may go on: what was begun with stays
-  return state, progress
+def _begin(runs: list[Run]) -> int:
+  """Brings all to the newest step that each has a whole checkpoint of, or to the beginning; returns the step."""
+  while True:
+    found = {run: run.restore() for run in runs}
+    if len(set(found.values())) == 1:
+      break
+    lowest = None if None in found.values() else min(found.values())
+    for run in runs:
+      run.forget_after(lowest)
+  step = found[runs[0]]
+  if step is None:
+    for run in runs:
+      run.begin()
+  return step or 0

@@ -5,22 +5,23 @@ import platform
 from typing import Any
 
 from nin_jax.train import processes
+from nin_jax.train.costs import Costs
 from nin_jax.train.setup import Setup
 
 
-def outcome(setup: Setup, progress: dict, train: dict, inference: dict, step_flops: int, **more: Any) -> dict:
+def outcome(setup: Setup, progress: dict, train: dict, costs: Costs, together: int, **more: Any) -> dict:
   """The object in `result.json`; all processes of a run call it.
 
   Args:
     setup: of the run.
     progress: of the last checkpoint: "meter", "test" and "best".
     train: the last evaluation of training images.
-    inference: the cost of one image, `cost.Cost.total`.
-    step_flops: of one step of training.
+    costs: of the network and its steps.
+    together: how many trainings the program has; images_per_second counts those of all.
     **more: further entries.
   """
   meter, steps = progress["meter"], setup.total_steps
-  seconds, batch_size = meter["seconds"], setup.config.data.batch_size
+  seconds, inference = meter["seconds"], costs.inference
   return more | {
     "seed": setup.config.seed,
     "steps": steps,
@@ -35,8 +36,9 @@ def outcome(setup: Setup, progress: dict, train: dict, inference: dict, step_flo
     "params": inference["params"],
     "macs": inference["macs"],
     "flops": inference["flops"],
-    "train_flops": steps * step_flops,
-    "images_per_second": batch_size * meter["measured_steps"] / seconds if seconds else None,
+    "train_flops": steps * costs.step_flops,
+    "images_per_second": together * costs.batch_size * meter["measured_steps"] / seconds if seconds else None,
+    "trained_together": together,
     "wall_seconds": meter["wall_seconds"],
     "device": setup.devices[0].device_kind,
     "devices": len(setup.devices),

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import linen as nn
 from ml_collections import ConfigDict
@@ -23,6 +24,53 @@ OWN = ("data.dir", "data.cache_dir", "data.workers")  # what each process of a r
 
 
 @dataclasses.dataclass(frozen=True)
+class Compiled:
+  """What is compiled, and kept on the devices, but for the step of training: the same for all seeds.
+
+  Attributes:
+    config: that of any seed.
+    network, update, pipeline, devices: see `Setup`.
+  """
+
+  config: ConfigDict
+  network: nn.Module
+  update: optax.GradientTransformation
+  pipeline: data.Pipeline
+  devices: list[jax.Device]
+
+  @functools.cached_property
+  def arrays(self) -> Any:
+    """The data set's, on each device."""
+    return steps.replicate(self.pipeline.arrays, self.devices)
+
+  @functools.cached_property
+  def init(self) -> Callable[[int], steps.TrainState]:
+    """See `steps.init_state`."""
+    return steps.init_state(self.network, self.update, self.config.train, self.pipeline.spec.image_shape)
+
+  @functools.cached_property
+  def evaluate(self) -> Callable:
+    """See `steps.eval_step`."""
+    return steps.eval_step(self.network, self.devices)
+
+  @functools.cached_property
+  def load(self) -> dict[str, Callable]:
+    """See `steps.load_step`, of each split."""
+    return {split: steps.load_step(self.pipeline, split, self.devices) for split in ("train", "test")}
+
+  @functools.cached_property
+  def statistics(self) -> tuple[Callable, list[jax.Device], Any]:
+    """The step that takes batch statistics, its devices, and the data set's arrays on them.
+
+    Where the devices don't divide the batch, as in an evaluation elsewhere, one works alone: the result is the same.
+    """
+    alone = self.config.data.batch_size % len(self.devices) > 0
+    devices = self.devices[:1] if alone else self.devices
+    arrays = steps.replicate(self.pipeline.arrays, devices) if alone else self.arrays
+    return steps.statistics_step(self.network, self.pipeline, devices), devices, arrays
+
+
+@dataclasses.dataclass(frozen=True)
 class Setup:
   """What `train_and_evaluate` and `evaluate_checkpoint` work with.
 
@@ -34,6 +82,7 @@ class Setup:
     pipeline: the data set, this process's part of each batch.
     total_steps: of the whole training.
     update, rate: the optimizer and its learning rate.
+    compiled: what is compiled.
   """
 
   config: ConfigDict
@@ -44,15 +93,20 @@ class Setup:
   total_steps: int
   update: optax.GradientTransformation
   rate: optax.Schedule
+  compiled: Compiled
 
-  @functools.cached_property
+  @property
   def arrays(self) -> Any:
     """The data set's, on each device."""
-    return steps.replicate(self.pipeline.arrays, self.devices)
+    return self.compiled.arrays
+
+  def of_seed(self, config: ConfigDict) -> "Setup":
+    """The set-up of a config that differs in its seed alone: what is compiled for one serves both."""
+    return dataclasses.replace(self, config=config, pipeline=data.open(config.data, config.seed))
 
   def first_state(self) -> steps.TrainState:
     """The state before the first step, initialised by the seed."""
-    return steps.init_state(self.network, self.update, self.config, self.image_shape)
+    return self.compiled.init(self.config.seed)
 
   def replicate(self, state: steps.TrainState) -> steps.TrainState:
     """The state on each device."""
@@ -86,21 +140,6 @@ class Setup:
     every = every_steps or max(1, round(every_epochs * self.pipeline.steps_per_epoch)) * (every_epochs > 0)
     return step == self.total_steps or (every > 0 and step % every == 0)
 
-  @functools.cached_property
-  def _eval_steps(self) -> dict[str, Callable]:
-    return {split: steps.eval_step(self.network, self.pipeline, split, self.devices) for split in ("train", "test")}
-
-  @functools.cached_property
-  def _statistics(self) -> tuple[Callable, list[jax.Device], Any]:
-    """The step that takes batch statistics, its devices, and the data set's arrays on them.
-
-    Where the devices don't divide the batch, as in an evaluation elsewhere, one works alone: the result is the same.
-    """
-    alone = self.config.data.batch_size % len(self.devices) > 0
-    devices = self.devices[:1] if alone else self.devices
-    arrays = steps.replicate(self.pipeline.arrays, devices) if alone else self.arrays
-    return steps.statistics_step(self.network, self.pipeline, self.config.seed, devices), devices, arrays
-
   def evaluated(self, state: steps.TrainState) -> dict:
     """The variables to evaluate: the latest, or the averaged parameters with batch statistics of their own.
 
@@ -109,12 +148,12 @@ class Setup:
     """
     if state.average is None or not state.batch_stats:
       return {"params": averaging.evaluated(state.average, state.params), "batch_stats": state.batch_stats}
-    step, devices, arrays = self._statistics
+    step, devices, arrays = self.compiled.statistics
     average, latest = steps.replicate((state.average, state.batch_stats), devices)
     count = min(averaging.STATISTICS_BATCHES, math.ceil(self.pipeline.steps_per_epoch))
-    total = None
+    total, seed = None, np.uint32(self.config.seed)
     for number in range(count):
-      stats = step(average, latest, arrays, steps.shard(self.pipeline.sample_batch(number), devices), number)
+      stats = step(average, latest, arrays, steps.shard(self.pipeline.sample_batch(number), devices), seed, number)
       if not steps.ahead(devices):
         jax.block_until_ready(stats)
       total = stats if total is None else jax.tree.map(jnp.add, total, stats)
@@ -126,9 +165,10 @@ class Setup:
   ) -> dict[str, float | int]:
     """See `evaluation.evaluate`; of the first `images` of a split ("train" or "test"), or of all at 0."""
     size = evaluation.batch_size(self.config.eval.batch_size or self.config.data.batch_size, self.devices)
-    step, variables = self._eval_steps[split], self.evaluated(state)
+    load, variables = self.compiled.load[split], self.evaluated(state)
     with contextlib.closing(self.pipeline.eval_batches(split, size, images)) as batches:
-      return evaluation.evaluate(step, variables, self.arrays, batches, self.devices, poll)
+      examples = (load(self.arrays, steps.shard(batch, self.devices)) for batch in batches)
+      return evaluation.evaluate(self.compiled.evaluate, variables, examples, self.devices, poll)
 
 
 def set_up(config: ConfigDict, training: bool = True, begins: bool = False, flags: dict | None = None) -> Setup:
@@ -151,7 +191,8 @@ def set_up(config: ConfigDict, training: bool = True, begins: bool = False, flag
   steps_in_all = total_steps(config.train, pipeline.steps_per_epoch)
   update, rate = optimizer(config.optimizer, checked.params, steps_in_all, pipeline.steps_per_epoch)
   image_shape = checked.spec.image_shape
-  return Setup(config, devices, image_shape, checked.network, pipeline, steps_in_all, update, rate)
+  compiled = Compiled(config, checked.network, update, pipeline, devices)
+  return Setup(config, devices, image_shape, checked.network, pipeline, steps_in_all, update, rate, compiled)
 
 
 def _agree(config: ConfigDict, pipeline: data.Pipeline, devices: list[jax.Device], flags: dict) -> None:

@@ -14,12 +14,13 @@ class Interrupted(Exception):
 
   Attributes:
     signal: the signal's number; commands exit with 128 + it.
-    step: of the checkpoint.
+    step: of the checkpoint; None where there are several.
   """
 
-  def __init__(self, number: int, step: int):
+  def __init__(self, number: int, step: int | None = None):
     self.signal, self.step = number, step
-    super().__init__(f"stopped by {signal.Signals(number).name} after step {step}")
+    after = "" if step is None else f" after step {step}"
+    super().__init__(f"stopped by {signal.Signals(number).name}{after}")
 
 
 class StopRequest:

@@ -1,6 +1,8 @@
 """A whole config's mistakes, found before anything is built: all of them at once, in the order of their causes."""
 
 import dataclasses
+import functools
+import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -23,7 +25,7 @@ from nin_jax.checks import (
   structure,
   whole,
 )
-from nin_jax.config import default
+from nin_jax.config import default, from_json
 from nin_jax.errors import ConfigError, refuse
 from nin_jax.train import averaging, fine_tuning, memory, optimizer, steps
 
@@ -184,12 +186,11 @@ class _Described:
       return
     axis = steps.AXIS if config.train.sync_batch_norm else None
     try:
-      network = models.build(config.section.model, spec.image_shape, config.precision, axis)
+      model = json.dumps(config.section.model.to_dict())
+      network, params, maps = _traced(model, spec.image_shape, config.precision, axis)
     except ConfigError as error:
       yield from error.mistakes
       return
-    variables, maps = models.map_shapes(network, spec.image_shape)
-    params = variables["params"]
     checks: list[Check] = [lambda config: optimizer.unmatched(config.optimizer, params)]
     if self.computes:
       devices = jax.local_devices()
@@ -201,3 +202,11 @@ class _Described:
 
   def _batches(self, config: Fields, maps: dict[str, jax.ShapeDtypeStruct]) -> Iterator[ConfigError]:
     return memory.batch_mistakes(config, maps, jax.local_devices(), jax.device_count(), self.training)
+
+
+@functools.lru_cache(maxsize=256)
+def _traced(model: str, image_shape: tuple[int, int, int], precision: str, axis: str | None) -> tuple:
+  """The network of `config.model` as JSON, its parameters' shapes and its maps'; trials of a sweep share them."""
+  network = models.build(from_json(model), image_shape, precision, axis)
+  variables, maps = models.map_shapes(network, image_shape)
+  return network, variables["params"], maps

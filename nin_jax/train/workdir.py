@@ -91,17 +91,24 @@ def compare(directory: Path, config: ConfigDict, also_free: tuple[str, ...] = ()
   Raises:
     ConfigError: there is no run, or one of another config.
   """
-  there, asked = _flat(_read(directory / "config.json")), flat(config)
-  free = FREE + also_free
+  differ = _differences(_flat(_read(directory / "config.json")), flat(config), FREE + also_free)
+  if differ:
+    shown = ", ".join(differ[:3]) + (f" and {len(differ) - 3} more" if len(differ) > 3 else "")
+    raise ConfigError("--workdir", str(directory), f"a new directory, or the config of the run in this one ({shown})")
+
+
+def differences(there: ConfigDict, asked: ConfigDict) -> list[str]:
+  """What differs between two configs, but for the fields that are `FREE`: "seed 0 → 1"."""
+  return _differences(flat(there), flat(asked), FREE)
+
+
+def _differences(there: dict, asked: dict, free: tuple[str, ...]) -> list[str]:
   inside = tuple(f"{name}." for name in free)
-  differ = [
+  return [
     f"{name} {there.get(name)!r} → {asked.get(name)!r}"
     for name in sorted(there.keys() | asked.keys())
     if there.get(name) != asked.get(name) and name not in free and not name.startswith(inside)
   ]
-  if differ:
-    shown = ", ".join(differ[:3]) + (f" and {len(differ) - 3} more" if len(differ) > 3 else "")
-    raise ConfigError("--workdir", str(directory), f"a new directory, or the config of the run in this one ({shown})")
 
 
 def flat(config: ConfigDict) -> dict[str, Any]:

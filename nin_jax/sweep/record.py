@@ -1,0 +1,151 @@
+"""What has become of a sweep's trials: `results.jsonl`, made from the files of each trial."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nin_jax.sweep.trial import Trial
+from nin_jax.sweep.work import directory
+from nin_jax.train import workdir as workdirs
+from nin_jax.train.storage import plain, replace, write_json, writing
+
+# What a row has of a trial that has no result.
+MISSING = (
+  "steps",
+  "test_accuracy",
+  "test_loss",
+  "test_images",
+  "best_test_accuracy",
+  "best_step",
+  "train_accuracy",
+  "train_loss",
+  "images_per_second",
+  "wall_seconds",
+  "device",
+  "devices",
+  "versions",
+)
+
+
+class Record:
+  """The state of each trial, on disk.
+
+  A trial is done when it has a `result.json`. One that has failed has a `failure.json`: {"error", "attempts", "final",
+  "step"}; one that a search ended early a `pruned.json`: {"step", "test_accuracy"}.
+
+  Args:
+    workdir: the sweep's.
+    trials: in the order of the plan.
+    retries: how many times a failed trial is tried again. An attempt that came further than the one before, by the step
+      of its newest checkpoint, counts as the first.
+  """
+
+  def __init__(self, workdir: Path, trials: Sequence[Trial], retries: int):
+    self._workdir, self._trials, self._retries = workdir, list(trials), retries
+    self._results: dict[str, dict] = {}
+    self._failures: dict[str, dict] = {}
+    self._pruned: dict[str, dict] = {}
+    for trial in self._trials:
+      place = directory(workdir, trial.id)
+      if result := workdirs.result(place, trial.config):
+        self._results[trial.id] = result
+      self._failures |= _read(place / "failure.json", trial.id)
+      self._pruned |= _read(place / "pruned.json", trial.id)
+
+  def add(self, trial: Trial) -> None:
+    """Takes in one more trial, at the end of the plan."""
+    self._trials.append(trial)
+
+  def ended(self, trial: str, result: dict) -> None:
+    """A trial has come to its end."""
+    self._results[trial] = result
+    self.write()
+
+  def failed(self, trial: str, error: str, final: bool) -> None:
+    """An attempt has failed.
+
+    Args:
+      trial: its id.
+      error: one line.
+      final: no further attempt would do better.
+    """
+    step, before = self.step(trial), self._failures.get(trial)
+    attempts = before["attempts"] + 1 if before and step <= before["step"] else 1
+    failure = {"error": error, "attempts": attempts, "final": final, "step": step}
+    self._failures[trial] = failure
+    self._write(trial, "failure.json", failure)
+    self.write()
+
+  def pruned(self, trial: str, step: int, accuracy: float) -> None:
+    """A search has ended a trial early."""
+    self._pruned[trial] = {"step": step, "test_accuracy": accuracy}
+    self._write(trial, "pruned.json", self._pruned[trial])
+    self.write()
+
+  def done(self, trial: str) -> bool:
+    """Whether it has a result."""
+    return trial in self._results
+
+  def given_up(self, trial: str) -> bool:
+    """Whether it has failed for good."""
+    failure = self._failures.get(trial)
+    return bool(failure) and trial not in self._results and (failure["final"] or failure["attempts"] > self._retries)
+
+  def is_open(self, trial: str) -> bool:
+    """Whether it is still to be trained."""
+    return not (self.done(trial) or self.given_up(trial) or trial in self._pruned)
+
+  def faults(self) -> list[str]:
+    """Those given up for a fault of the program, not of their own numbers."""
+    return [trial.id for trial in self._trials if self.given_up(trial.id) and not self._failures[trial.id]["final"]]
+
+  def step(self, trial: str) -> int:
+    """The step of its newest checkpoint; −1: none yet."""
+    checkpoints = directory(self._workdir, trial) / "checkpoints"
+    steps = [int(path.name) for path in checkpoints.glob("*") if path.name.isdigit()]
+    return max(steps, default=-1)
+
+  def rows(self) -> list[dict[str, Any]]:
+    """The rows of `results.jsonl`, in the order of the plan, of those that are no longer open."""
+    return [self._row(trial) for trial in self._trials if not self.is_open(trial.id)]
+
+  def write(self) -> None:
+    """Writes `results.jsonl` at once."""
+    path = self._workdir / "results.jsonl"
+    with writing(path):
+      replace(path, "".join(json.dumps(plain(row), allow_nan=False) + "\n" for row in self.rows()).encode())
+
+  def _row(self, trial: Trial) -> dict[str, Any]:
+    failure = self._failures.get(trial.id)
+    row = {
+      "trial": trial.id,
+      "status": "done",
+      "error": None,
+      "attempts": (failure["attempts"] if failure else 0) + self.done(trial.id),
+      "seed": trial.seed,
+      "overrides": trial.overrides,
+    }
+    if self.done(trial.id):
+      return self._results[trial.id] | row
+    planned = {"params": trial.params, "macs": trial.macs, "flops": 2 * trial.macs, "train_flops": trial.train_flops}
+    row |= dict.fromkeys(MISSING) | planned
+    if trial.id in self._pruned:
+      pruned = self._pruned[trial.id]
+      return row | {"status": "pruned", "steps": pruned["step"], "test_accuracy": pruned["test_accuracy"]}
+    return row | {"status": "failed", "error": failure["error"]}
+
+  def _write(self, trial: str, name: str, value: dict) -> None:
+    place = directory(self._workdir, trial)
+    with writing(place / name):
+      place.mkdir(parents=True, exist_ok=True)
+      write_json(place / name, value)
+
+
+def _read(path: Path, trial: str) -> dict[str, dict]:
+  """{trial: the object in a file}; {} where there is none that is whole."""
+  try:
+    value = json.loads(path.read_text())
+  except (OSError, ValueError):
+    return {}
+  return {trial: value} if isinstance(value, dict) else {}

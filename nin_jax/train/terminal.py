@@ -1,0 +1,72 @@
+"""What the displays share: the terminal under them, a line with a bar, and numbers in words."""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import TextIO
+
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+MIN_BAR = 8  # columns; where there is less left, fields make room
+
+
+def open_console(stream: TextIO | None) -> tuple[Console, bool]:
+  """A console that writes to the stream (None: standard error), and whether lines can stay in place there.
+
+  They can't in a pipe, a file, a notebook, a dumb terminal or a terminal under `CI`. Colours follow NO_COLOR.
+  """
+  stream = stream or sys.stderr
+  console = Console(file=stream, highlight=False, soft_wrap=True, force_jupyter=False)
+  in_ci = os.environ.get("CI", "").lower() not in ("", "0", "false")
+  terminal = stream.isatty() and console.is_terminal and not console.is_dumb_terminal
+  return console, terminal and not in_ci
+
+
+def start_live(console: Console, draw: Callable[[], RenderableType]) -> Live:
+  """Draws in place, four times a second in a thread of its own, until `stop` gives the terminal back as it was."""
+  live = Live(
+    get_renderable=draw,
+    console=console,
+    refresh_per_second=4,
+    redirect_stdout=sys.stdout.isatty(),  # what goes to a file through stdout stays there
+  )
+  live.start()
+  return live
+
+
+def print_line(console: Console, text: Text | str) -> None:
+  """Prints a line, above what stays in place."""
+  console.print(Text(text) if isinstance(text, str) else text)
+  console.file.flush()
+
+
+def usable_width(console: Console) -> int:
+  """Columns; some terminals wrap after their last one, which is left free."""
+  return console.width - 1
+
+
+def bar_line(console: Console, text: str, completed: float, total: float, pulse: bool = False) -> Table:
+  """A bar that leaves room for the text after it, in one line."""
+  width = max(1, usable_width(console) - len(text) - 1)
+  line = Table.grid(padding=(0, 1, 0, 0))
+  bar = ProgressBar(total=total, completed=completed, width=width, pulse=pulse)
+  line.add_row(bar, Text(text, no_wrap=True, overflow="crop"))
+  return line
+
+
+def duration(seconds: float) -> str:
+  """0:42, 1:02:03, 3 d 4 h."""
+  minutes, seconds = divmod(round(seconds), 60)
+  hours, minutes = divmod(minutes, 60)
+  if hours >= 48:
+    return f"{hours // 24} d {hours % 24} h"
+  return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def percent(fraction: float) -> str:
+  """0.9784 → 97.8 %."""
+  return f"{100 * fraction:.1f} %"

@@ -9,6 +9,7 @@ from absl import flags
 
 from experiments import command
 
+
 WORKDIR = flags.DEFINE_string("workdir", None, "The sweep's directory.", required=True)
 FORMAT = flags.DEFINE_enum("format", "table", ["table", "markdown"], "How to print the settings.")
 
@@ -23,7 +24,7 @@ def main() -> int:
     print(f"report stopped: {error}", file=sys.stderr)
     return 1
   print(report.markdown(made.summary) if FORMAT.value == "markdown" else report.table(made.summary))
-  print(f"\nreport: {made.page}\npicture: {made.png}, {made.svg}\ntable: {made.markdown}")
+  print(f"\n{made.places}")
   return 0
 
 

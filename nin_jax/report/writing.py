@@ -25,6 +25,11 @@ class Report:
   markdown: Path
   events: tuple[Path, ...]
 
+  @property
+  def places(self) -> str:
+    """Where its files lie, in lines for a terminal."""
+    return f"report: {self.page}\npicture: {self.png}, {self.svg}\ntable: {self.markdown}"
+
 
 def write(workdir: str | Path) -> Report:
   """Writes a sweep's report into its workdir, over an older one; of a sweep that still runs, on what there is so far.

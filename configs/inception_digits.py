@@ -1,6 +1,7 @@
 """A small Inception net on scikit-learn's 8×8 handwritten digits: the demo.
 
 python -m experiments.train --config=configs/inception_digits.py --workdir=workdirs/digits
+python -m experiments.sweep --config=configs/inception_digits.py --sweep=bottleneck --plan
 
 128,298 parameters, 3,515,968 MACs an image. Measured on two cores of an AMD EPYC: 99.44 % test accuracy with each of
 the seeds 0, 1 and 2 (2 of 360 images wrong), in about 35 s, 10 s of them for compilation.

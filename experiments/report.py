@@ -9,7 +9,6 @@ from absl import flags
 
 from experiments import command
 
-
 WORKDIR = flags.DEFINE_string("workdir", None, "The sweep's directory.", required=True)
 FORMAT = flags.DEFINE_enum("format", "table", ["table", "markdown"], "How to print the settings.")
 

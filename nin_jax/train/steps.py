@@ -22,6 +22,7 @@ from ml_collections import ConfigDict
 from nin_jax.data import Pipeline
 from nin_jax.ops.conv import lowered_as
 from nin_jax.train import averaging
+from nin_jax.train.compilation import quick
 from nin_jax.train.objective import cross_entropy, objective
 
 AXIS = "batch"
@@ -109,9 +110,8 @@ def init_state(
       average=averaging.init(config_train, params),
     )
 
-  # It runs once: to compile it well would take three times as long, for the same bits.
-  options = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
-  compiled = jax.jit(init, compiler_options=options)
+  # It runs once: to compile it well would take four times as long, for the same bits.
+  compiled = jax.jit(init, compiler_options=quick(jax.default_backend()))
   return lambda seed: compiled(np.uint32(seed))
 
 
@@ -179,7 +179,16 @@ def train_step_of_seeds(
     with lowered_as("patches" if on_cpu else "xla"):
       return lax.map(one, (states, batches, seeds), batch_size=None if on_cpu else len(seeds))
 
-  return jax.pmap(steps, AXIS, in_axes=(0, None, 0, 0), donate_argnums=(0,), devices=list(devices))
+  mapped = jax.pmap(steps, AXIS, in_axes=(0, None, 0, 0), donate_argnums=(0,), devices=list(devices))
+  compiled: list = []  # at the first call, whose shapes are those of all
+
+  def call(states: TrainState, arrays: Any, batches: Any, seeds: np.ndarray) -> tuple[TrainState, dict[str, Array]]:
+    if not compiled:
+      options = quick(devices[0].platform)
+      compiled.append(mapped.lower(states, arrays, batches, seeds).compile(compiler_options=options))
+    return compiled[0](states, arrays, batches, seeds)
+
+  return call
 
 
 def _step(

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -28,6 +29,11 @@ FREE = (
   "train.dead_steps",
 )
 _LOCK = ".lock"
+_RETRY_SECONDS = 0.2
+
+
+class InUse(ConfigError):
+  """Another run is at the directory."""
 
 
 def locate(directory: str | Path) -> Path:
@@ -42,13 +48,19 @@ def locate(directory: str | Path) -> Path:
 
 
 @contextlib.contextmanager
-def claim(directory: Path, config: ConfigDict) -> Iterator[None]:
+def claim(directory: Path, config: ConfigDict, wait_seconds: float = 0.0) -> Iterator[None]:
   """Makes the directory and writes `config.json`, or checks that the run in it is of this config; keeps others out.
 
   The system lets go of the lock when the process ends, however it ends.
 
+  Args:
+    directory: the workdir.
+    config: of the run.
+    wait_seconds: how long another run that is at the directory is waited for.
+
   Raises:
-    ConfigError: the directory can't be made or written to, holds the run of another config, or another run is at it.
+    ConfigError: the directory can't be made or written to, or holds the run of another config.
+    InUse: another run is at it.
   """
   if (directory / "config.json").exists():
     compare(directory, config)
@@ -58,7 +70,7 @@ def claim(directory: Path, config: ConfigDict) -> Iterator[None]:
   except OSError as error:
     raise _not_writable(directory, error) from error
   with lock:
-    _lock(lock, directory)
+    _lock(lock, directory, time.monotonic() + wait_seconds)
     try:
       write_json(directory / "config.json", config.to_dict())
     except OSError as error:
@@ -70,19 +82,24 @@ def _not_writable(directory: Path, error: OSError) -> ConfigError:
   return ConfigError("--workdir", str(directory), f"a directory that can be made and written to ({error.strerror})")
 
 
-def _lock(lock: IO, directory: Path) -> None:
-  try:
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    lock.truncate(0)
-    lock.write(f"process {os.getpid()} on {socket.gethostname()}")
-    lock.flush()
-  except BlockingIOError as error:
-    lock.seek(0)
-    holder = lock.read(200) or "another process"
-    accepted = f"a directory that no other run is writing to; {holder} is at this one"
-    raise ConfigError("--workdir", str(directory), accepted) from error
-  except OSError as error:  # some network file systems have no locks
-    logging.warning("%s can't be locked (%s): take care that one run alone writes there.", directory, error.strerror)
+def _lock(lock: IO, directory: Path, until: float) -> None:
+  while True:
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      lock.truncate(0)
+      lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+      lock.flush()
+      return
+    except BlockingIOError as error:
+      if time.monotonic() >= until:
+        lock.seek(0)
+        holder = lock.read(200) or "another process"
+        accepted = f"a directory that no other run is writing to; {holder} is at this one"
+        raise InUse("--workdir", str(directory), accepted) from error
+      time.sleep(_RETRY_SECONDS)
+    except OSError as error:  # some network file systems have no locks
+      logging.warning("%s can't be locked (%s): take care that one run alone writes there.", directory, error.strerror)
+      return
 
 
 def compare(directory: Path, config: ConfigDict, also_free: tuple[str, ...] = ()) -> None:

@@ -1,6 +1,7 @@
 """GoogLeNet as in the paper, with the training of BVLC's Caffe copy.
 
 python -m experiments.cost --config=configs/googlenet_imagenet.py --depth=1
+python -m experiments.sweep --config=configs/googlenet_imagenet.py --sweep=reductions --plan
 
 6,998,552 parameters, 1,582,671,872 MACs an image; in training, with both auxiliary heads, 13,378,280 and
 1,591,044,096 (--train). The Caffe copy reached 68.7 % top-1 and 88.9 % top-5; this one has not been trained on ImageNet

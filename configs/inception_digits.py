@@ -1,6 +1,7 @@
 """A small Inception net on scikit-learn's 8×8 handwritten digits: the demo.
 
 python -m experiments.train --config=configs/inception_digits.py --workdir=workdirs/digits
+python -m experiments.sweep --config=configs/inception_digits.py --sweep=bottleneck --plan
 
 128,298 parameters, 3,515,968 MACs an image. Measured on two cores of an AMD EPYC: 99.44 % test accuracy with each of
 the seeds 0, 1 and 2 (2 of 360 images wrong), in about 35 s, 10 s of them for compilation.
@@ -8,7 +9,6 @@ the seeds 0, 1 and 2 (2 of 360 images wrong), in about 35 s, 10 s of them for co
 
 from nin_jax import models
 from nin_jax.config import default
-from nin_jax.sweep import space
 
 
 def get_config():
@@ -27,7 +27,5 @@ def get_config():
 
 
 def sweep_bottleneck():
-  """How narrow the reductions may be: an eighth of their width to twice it, and none; three seeds of each."""
-  widths = space.values("model.reduce_scale", [0.125, 0.25, 0.5, 1.0, 2.0])
-  settings = space.chain(widths, space.values("model.reductions", [False]))
-  return space.product(settings, space.values("seed", range(3)))
+  """How narrow the reductions may be: from a sixteenth of their width (one or two channels) to all of it; 3 seeds."""
+  return {"model.reduce_scale": [0.0625, 0.125, 0.25, 0.5, 1.0], "seed": range(3)}

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import shlex
 import signal
 import sys
 import traceback
@@ -142,6 +143,12 @@ def _cause(error: BaseException, argv: Sequence[str]) -> str:
   path = _config_word(argv).partition("=")[2].partition(":")[0]
   lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
   return f"{type(error).__name__}: {error}" + (f" (line {lines[-1]})" if lines else "")
+
+
+def again() -> str:
+  """The command line as it was typed."""
+  main = sys.modules["__main__"].__spec__
+  return shlex.join([sys.executable, *(["-m", main.name] if main else sys.argv[:1]), *sys.argv[1:]])
 
 
 def overrides() -> dict[str, object]:

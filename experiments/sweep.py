@@ -8,6 +8,7 @@ for each of its trials. --plan prints what would be trained, and writes nothing.
 """
 
 import json
+import sys
 
 from absl import flags
 from ml_collections import config_flags
@@ -22,6 +23,7 @@ PLAN = flags.DEFINE_bool("plan", False, "Print the trials and what they cost; tr
 FORMAT = flags.DEFINE_enum("format", "table", ["table", "json"], "How to print the plan.")
 ENGINE = flags.DEFINE_enum("engine", "local", ["local", "ray"], "What trains: processes of this machine, or Ray's.")
 WORKERS = flags.DEFINE_integer("workers", None, "So many trials at once; by default what fits.", lower_bound=1)
+RETRIES = flags.DEFINE_integer("retries", 2, "How many times a trial that failed is tried again.", lower_bound=0)
 MAX_MACS = flags.DEFINE_string("max_macs", None, "Leave out trials with more MACs an image: 300M, 1.5G, 2e9.")
 MAX_PARAMS = flags.DEFINE_string("max_params", None, "Leave out trials with more parameters.")
 
@@ -45,10 +47,35 @@ def main() -> int | None:
   if PLAN.value:
     print(json.dumps(plan_file.to_json(plan), indent=2) if FORMAT.value == "json" else plan_table.table(plan))
     return None
-  directory = plan_file.write(plan, WORKDIR.value)
-  from nin_jax.sweep import run  # TO BE JOINED: the running of a plan
+  return _run(plan, plan_file.write(plan, WORKDIR.value))
 
-  return run.run(plan, directory, ENGINE.value, WORKERS.value)
+
+def _run(plan, directory) -> int:
+  """Trains what of a plan is still to be trained, and makes the report."""
+  from nin_jax import report, train
+  from nin_jax.sweep import display, pool, record, run
+  from nin_jax.sweep import plan as plans
+  from nin_jax.train import workdir
+
+  groups = plans.groups(plan.trials)
+  try:
+    with workdir.alone(directory):
+      recorded = record.Record(directory, plan.trials, RETRIES.value)
+      with pool.Pool(directory, WORKERS.value or 0, len(groups)) as engine, display.Display(plan.trials) as shown:
+        shown.done_before(recorded.over(), recorded.failures())
+        run.run(directory, run.Planned(groups), recorded, engine, shown)
+  except train.Interrupted as interrupted:
+    print(f"{interrupted}; what was running is saved. Go on with:\n{command.again()}", file=sys.stderr)
+    return 128 + interrupted.signal
+  except train.WorkdirError as error:
+    print(f"the sweep stopped: {error}. With that mended, go on with:\n{command.again()}", file=sys.stderr)
+    return 1
+  for trial, error in recorded.failures().items():
+    print(f"failed: {trial}: {error}", file=sys.stderr)
+  if recorded.over():
+    made = report.write(directory)
+    print(f"{report.table(made.summary)}\n\n{made.places}")
+  return 1 if recorded.faults() or not recorded.over() else 0
 
 
 if __name__ == "__main__":

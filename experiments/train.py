@@ -3,7 +3,6 @@
 python -m experiments.train --config=configs/inception_digits.py --workdir=workdirs/digits [--config.seed=1 …]
 """
 
-import shlex
 import sys
 from pathlib import Path
 
@@ -19,7 +18,7 @@ PROFILE = flags.DEFINE_integer("profile", 0, "Write a trace of so many steps to 
 def main() -> int:
   from nin_jax import train  # here, so that a mistake in a flag is told at once
 
-  again = shlex.join([sys.executable, "-m", "experiments.train", *sys.argv[1:]])
+  again = command.again()
   ended = (Path(WORKDIR.value).expanduser() / "result.json").exists()
   try:
     result = train.train_and_evaluate(CONFIG.value, WORKDIR.value, PROFILE.value, command.overrides())

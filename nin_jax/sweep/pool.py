@@ -49,13 +49,12 @@ class _Worker:
     self.log.parent.mkdir(parents=True, exist_ok=True)
     with self.log.open("ab") as log:
       self.process = subprocess.Popen(
-        [sys.executable, "-m", "nin_jax.sweep.worker", self.name],
+        [sys.executable, "-m", "nin_jax.sweep.worker", self.name, *map(str, sorted(self.cores or ()))],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=log,
         env={**os.environ, "GLIBC_TUNABLES": MALLOC, **self.environment, "PYTHONPATH": _path()},
         start_new_session=True,  # Ctrl-C on the terminal reaches the parent alone
-        preexec_fn=(lambda: os.sched_setaffinity(0, self.cores)) if self.cores else None,
       )
     os.set_blocking(self.process.stdout.fileno(), False)
 

@@ -96,9 +96,17 @@ class Record:
     """Whether it is still to be trained."""
     return not (self.done(trial) or self.given_up(trial) or trial in self._pruned)
 
+  def over(self) -> list[str]:
+    """The trials that have a result, or were ended early."""
+    return [trial.id for trial in self._trials if self.done(trial.id) or trial.id in self._pruned]
+
+  def failures(self) -> dict[str, str]:
+    """{trial: error} of those that are given up."""
+    return {trial.id: self._failures[trial.id]["error"] for trial in self._trials if self.given_up(trial.id)}
+
   def faults(self) -> list[str]:
-    """Those given up for a fault of the program, not of their own numbers."""
-    return [trial.id for trial in self._trials if self.given_up(trial.id) and not self._failures[trial.id]["final"]]
+    """Those given up for a fault of the program or the machine, not for what they are."""
+    return [trial for trial in self.failures() if not self._failures[trial]["final"]]
 
   def step(self, trial: str) -> int:
     """The step of its newest checkpoint; −1: none yet."""

@@ -1,4 +1,4 @@
-"""A local worker process: python -m nin_jax.sweep.worker NAME; stays up and takes task after task.
+"""A local worker process: python -m nin_jax.sweep.worker NAME [CORE …]; stays up and takes task after task.
 
 Tasks come on standard input and events leave on standard output, one JSON object a line. It ends with its parent:
 where standard input ends, so does the process, whatever it is doing; its trials' checkpoints are whole at any moment.
@@ -41,4 +41,6 @@ def main(name: str) -> None:
 
 if __name__ == "__main__":
   signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C on the terminal is the parent's, which asks by SIGTERM
+  if cores := set(map(int, sys.argv[2:])):
+    os.sched_setaffinity(0, cores)  # before JAX counts them
   main(sys.argv[1])

@@ -51,8 +51,6 @@ def locate(directory: str | Path) -> Path:
 def claim(directory: Path, config: ConfigDict, wait_seconds: float = 0.0) -> Iterator[None]:
   """Makes the directory and writes `config.json`, or checks that the run in it is of this config; keeps others out.
 
-  The system lets go of the lock when the process ends, however it ends.
-
   Args:
     directory: the workdir.
     config: of the run.
@@ -64,6 +62,28 @@ def claim(directory: Path, config: ConfigDict, wait_seconds: float = 0.0) -> Ite
   """
   if (directory / "config.json").exists():
     compare(directory, config)
+  with alone(directory, wait_seconds):
+    try:
+      write_json(directory / "config.json", config.to_dict())
+    except OSError as error:
+      raise _not_writable(directory, error) from error
+    yield
+
+
+@contextlib.contextmanager
+def alone(directory: Path, wait_seconds: float = 0.0) -> Iterator[None]:
+  """Makes the directory and keeps other processes out of it.
+
+  The system lets go of the lock when the process ends, however it ends.
+
+  Args:
+    directory: a workdir, or a sweep's.
+    wait_seconds: how long another run that is at the directory is waited for.
+
+  Raises:
+    ConfigError: the directory can't be made or written to.
+    InUse: another run is at it.
+  """
   try:
     directory.mkdir(parents=True, exist_ok=True)
     lock = (directory / _LOCK).open("a+")
@@ -71,10 +91,6 @@ def claim(directory: Path, config: ConfigDict, wait_seconds: float = 0.0) -> Ite
     raise _not_writable(directory, error) from error
   with lock:
     _lock(lock, directory, time.monotonic() + wait_seconds)
-    try:
-      write_json(directory / "config.json", config.to_dict())
-    except OSError as error:
-      raise _not_writable(directory, error) from error
     yield
 
 

@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -59,6 +60,7 @@ class Shown:
 
 
 def sweep(workdir, groups, engine, act=lambda event: None):
+  workdir.mkdir(exist_ok=True)
   record, shown = Record(workdir, [trial for group in groups for trial in group], retries=0), Shown(act)
   try:
     run.run(workdir, run.Planned(groups), record, engine, shown)
@@ -149,6 +151,7 @@ def test_a_node_without_the_file_system_sends_what_it_has_made(tmp_path, cluster
   (one,) = group = [trial("0-one", 20)]
   place = tmp_path / "trials" / one.id
   (place / "checkpoints" / "10").mkdir(parents=True)  # of an earlier attempt
+  before = set(Path(tempfile.gettempdir()).glob("nin_jax-*"))
   with RayEngine(tmp_path, cluster.address) as engine:
     (tmp_path / ".token").write_text("of another file system")
     shown = sweep(tmp_path, [group], engine)
@@ -162,15 +165,19 @@ def test_a_node_without_the_file_system_sends_what_it_has_made(tmp_path, cluster
   assert last["accuracy"] == result["test_accuracy"]
   assert (place / "tensorboard" / "events.out.tfevents.0.sent").stat().st_size > 100
   assert Record(tmp_path, [one], retries=0).done(one.id)
+  assert set(Path(tempfile.gettempdir()).glob("nin_jax-*")) <= before
 
 
 @pytest.mark.slow
 def test_a_stopped_sweep_saves_and_goes_on(tmp_path):
-  """On a cluster of this machine alone, and with two seeds in a program."""
+  """On a cluster of this machine alone, with two seeds in a program, while another group waits for its CPUs."""
   group = [trial("0-seed-0", 3000, checkpoints=10**6), trial("1-seed-1", 3000, 1, checkpoints=10**6)]
   waiting = [trial("2-waiting", 20)]
 
+  told = []
+
   def stop(event):
+    told.append(event)
     if isinstance(event, events.Stepped) and event.step > 20:
       os.kill(os.getpid(), signal.SIGTERM)
 
@@ -179,6 +186,9 @@ def test_a_stopped_sweep_saves_and_goes_on(tmp_path):
     with pytest.raises(Interrupted) as interrupted:
       sweep(tmp_path, [group, waiting], engine, stop)
     assert interrupted.value.signal == signal.SIGTERM
+  assert {event.trials[0] for event in told if isinstance(event, events.Started)} == {"0-seed-0"}, (
+    "two groups shared the CPUs of one"
+  )
   assert not ray.is_initialized()
   host, _, port = address.rpartition(":")
   with pytest.raises(OSError, match="refused"):
@@ -205,7 +215,8 @@ def test_a_cluster_that_is_not_there(tmp_path, address, reason, monkeypatch):
   if address == "auto":
     monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
   address = address.format(port=port)
-  expected = rf"--ray_address='{address}': accepted is HOST:PORT .*{reason}"
+  shown = f"127.0.0.1:{port}" if address == "auto" else address
+  expected = rf"--ray_address='{shown}': accepted is HOST:PORT .*{reason}"
   with pytest.raises(ConfigError, match=expected) as error, RayEngine(tmp_path, address):
     pass
   assert "\n" not in str(error.value)

@@ -19,6 +19,7 @@ from nin_jax.sweep import events, pool, ray_cluster, sending
 from nin_jax.sweep.ray_node import Place, Post, Told, train
 
 RETRIES = 3  # of a task whose node or process has gone, by Ray; after them the trials' attempt has failed
+TIDY_SECONDS = 5.0
 
 
 @dataclasses.dataclass
@@ -98,7 +99,11 @@ class RayEngine:
     return self
 
   def __exit__(self, *_: object) -> None:
-    self._stack.close()
+    with self._stack:
+      if ending := [
+        end for end, group in self._groups.items() if not group.trials
+      ]:  # they tidy up after the last event
+        self._ray.wait(ending, num_returns=len(ending), timeout=TIDY_SECONDS)
 
   def free(self) -> int:
     """How many groups it could take on now; nodes may come and go."""

@@ -121,10 +121,10 @@ def train(task: dict, group: int, place: Place, post: Any) -> None:
       if isinstance(event, events.Ended | events.Failed | events.Pruned):
         trials = event.trials if isinstance(event, events.Pruned) else (event.trial,)
         files = {trial: sending.packed(Path(directories[trial])) for trial in trials}
-    ray.get(post.tell.remote(Told(group, attempt, event, files)))
+    _arrived(post.tell.remote(Told(group, attempt, event, files)))
 
   def ask() -> bool:
-    return ray.get(post.ask.remote(attempt))
+    return _arrived(post.ask.remote(attempt))
 
   with contextlib.ExitStack() as stack:
     if shared:
@@ -138,6 +138,11 @@ def train(task: dict, group: int, place: Place, post: Any) -> None:
     directories = {trial["trial"]: trial["directory"] for trial in task["trials"]}
     keep_compiled()
     work(task, where, tell, ask, WAIT_SECONDS)
+
+
+def _arrived(reference: Any) -> Any:
+  """Waits for an object as `ray.get` does, but keeps this task's CPUs: Ray lends them to others while a task waits."""
+  return reference.future().result()
 
 
 @contextlib.contextmanager

@@ -169,7 +169,7 @@ def test_a_node_without_the_file_system_sends_what_it_has_made(tmp_path, cluster
 
 
 @pytest.mark.slow
-def test_a_stopped_sweep_saves_and_goes_on(tmp_path):
+def test_a_stopped_sweep_saves(tmp_path):
   """On a cluster of this machine alone, with two seeds in a program, while another group waits for its CPUs."""
   group = [trial("0-seed-0", 3000, checkpoints=10**6), trial("1-seed-1", 3000, 1, checkpoints=10**6)]
   waiting = [trial("2-waiting", 20)]

@@ -29,7 +29,7 @@ def get_config():
   config.optimizer.schedule = "cosine"
   config.optimizer.warmup = 0.5
   config.optimizer.weight_decay = 5e-4
-  config.train.epochs = 3.0
+  config.train.epochs = 2.0
   return config
 
 

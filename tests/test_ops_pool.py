@@ -16,15 +16,17 @@ from nin_jax.ops import avg_pool, global_avg_pool, max_pool
 max_pool = jax.jit(max_pool, static_argnames=("window", "strides", "padding", "ceil_mode"))
 avg_pool = jax.jit(avg_pool, static_argnames=("window", "strides", "padding", "ceil_mode", "count_include_pad"))
 
-WINDOWS = [  # window, strides, padding; the last two are folded axis by axis
+WINDOWS = [  # window, strides, padding; the last three are folded axis by axis
   (2, 2, "VALID"),
   (3, 2, "VALID"),
   (3, 2, "SAME"),
   (3, 1, "SAME"),
+  ((2, 4), 1, ((1, 0), (3, 2))),
   ((3, 2), (1, 2), 1),
   (5, 3, ((2, 0), (1, 3))),
   ((7, 6), (2, 1), "VALID"),
   (6, 2, "SAME"),
+  (7, 1, ((3, 2), (0, 6))),
 ]
 
 

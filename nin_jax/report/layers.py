@@ -1,16 +1,14 @@
 """What the layers of each setting's network cost, from the configs of its trials; traced, nothing is computed."""
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 
-from nin_jax import data, models
-from nin_jax.config import from_json
+from nin_jax import data
 from nin_jax.cost.layer import Cost
 from nin_jax.errors import ConfigError, line
 from nin_jax.report.results import Results
 from nin_jax.report.statistics import Setting
-from nin_jax.train.budget import inference_cost
+from nin_jax.train.budget import model_cost
 from nin_jax.train.workdir import read_config
 
 SHOWN = 3  # settings that are named where several have no count
@@ -47,7 +45,7 @@ def networks(results: Results, settings: Sequence[Setting]) -> Networks:
       shape = data.spec(config.data).image_shape
       key = (config.model.to_json(sort_keys=True), config.precision, shape)
       if key not in places:
-        costs.append(_cost(*key))
+        costs.append(model_cost(config.model, config.precision, shape))
         places[key] = len(costs) - 1
       of_setting.append(places[key])
     except (ConfigError, AttributeError) as error:  # a file from elsewhere may lack a field
@@ -56,11 +54,6 @@ def networks(results: Results, settings: Sequence[Setting]) -> Networks:
   whose = lambda labels: "; ".join(labels) if len(labels) <= SHOWN else f"{len(labels)} settings"
   told = (f"{line(cause)} ({whose(labels)})" for cause, labels in missing.items())
   return Networks(tuple(costs), tuple(of_setting), tuple(told))
-
-
-@functools.lru_cache(maxsize=64)
-def _cost(model: str, precision: str, shape: tuple[int, int, int]) -> Cost:
-  return inference_cost(models.build(from_json(model), shape, precision), shape)
 
 
 def _config(results: Results, setting: Setting):

@@ -112,7 +112,8 @@ class _Counting:
     checked = validate(config, 1, computes=False, begins=self._begins)
     model, train = json.dumps(config.model.to_dict()), config.train
     shape, precision = checked.spec.image_shape, config.precision
-    inference, training = _costs(model, shape, precision, train.label_smoothing, train.auxiliary_weight)
+    inference = budget.model_cost(config.model, precision, shape)
+    training = _training_cost(model, shape, precision, train.label_smoothing, train.auxiliary_weight)
     draft.params, draft.macs = inference.total["params"], inference.total["macs"]
     steps = self._steps(config)
     if steps is None:
@@ -133,13 +134,13 @@ class _Counting:
 
 
 @functools.lru_cache(maxsize=256)
-def _costs(
+def _training_cost(
   model: str, image_shape: tuple[int, int, int], precision: str, label_smoothing: float, auxiliary_weight: float
-) -> tuple[cost.Cost, cost.Cost]:
-  """One image's inference and its training, by all that they depend on; `config.model` as JSON."""
+) -> cost.Cost:
+  """One image's training, by all that it depends on; `config.model` as JSON."""
   network = models.build(from_json(model), image_shape, precision)
   config_train = ConfigDict({"label_smoothing": label_smoothing, "auxiliary_weight": auxiliary_weight})
-  return budget.inference_cost(network, image_shape), budget.training_cost(network, config_train, image_shape)
+  return budget.training_cost(network, config_train, image_shape)
 
 
 def _told(mistakes: Iterable[tuple[ConfigError, dict]], count: int, each_value: bool = True) -> Iterator[ConfigError]:

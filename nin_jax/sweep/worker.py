@@ -31,8 +31,8 @@ def main(name: str) -> None:
     out.write(json.dumps(events.to_json(event)) + "\n")
     out.flush()
 
-  from nin_jax.sweep.compilation import keep_compiled
   from nin_jax.sweep.work import work
+  from nin_jax.train.compilation import keep_compiled
 
   keep_compiled()
   while True:

@@ -1,11 +1,15 @@
 """What a network costs, counted before anything runs."""
 
+import functools
+import json
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from ml_collections import ConfigDict
 
 from nin_jax import cost, models
+from nin_jax.config import from_json
 from nin_jax.train.objective import objective
 
 
@@ -23,6 +27,16 @@ def inference_cost(
   image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
   forward = lambda variables, image: network.apply(variables, image)[0]
   return cost.analyze(forward, variables, image, params=variables["params"], image=1)
+
+
+def model_cost(model: ConfigDict, precision: str, image_shape: tuple[int, int, int]):
+  """The `inference_cost` of the network of `config.model`; equal ones are traced once."""
+  return _model_cost(json.dumps(model.to_dict(), sort_keys=True), precision, tuple(image_shape))
+
+
+@functools.lru_cache(maxsize=256)
+def _model_cost(model: str, precision: str, image_shape: tuple[int, int, int]):
+  return inference_cost(models.build(from_json(model), image_shape, precision), image_shape)
 
 
 def training_cost(network: nn.Module, config_train: ConfigDict, image_shape: tuple[int, int, int]):

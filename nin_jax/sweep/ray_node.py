@@ -106,7 +106,7 @@ def train(task: dict, group: int, place: Place, post: Any) -> None:
   import ray
 
   from nin_jax.sweep import sending
-  from nin_jax.sweep.compilation import keep_compiled
+  from nin_jax.train.compilation import keep_compiled
   from nin_jax.sweep.work import work
 
   node, attempt = ray.util.get_node_ip_address(), uuid.uuid4().hex

@@ -106,8 +106,8 @@ def train(task: dict, group: int, place: Place, post: Any) -> None:
   import ray
 
   from nin_jax.sweep import sending
-  from nin_jax.train.compilation import keep_compiled
   from nin_jax.sweep.work import work
+  from nin_jax.train.compilation import keep_compiled
 
   node, attempt = ray.util.get_node_ip_address(), uuid.uuid4().hex
   where = f"{node} {ray.get_runtime_context().get_node_id()[:4]}"  # there may be several nodes on one machine

@@ -111,6 +111,25 @@ def test_towards_the_end_the_slowest_group_decides():
   assert display.seconds_left() == pytest.approx(90 - 1)
 
 
+def test_trials_that_an_engine_moves_itself_have_one_line():
+  display, stream, clock = plain(plan())
+  with display:
+    display.show(Started(A, "node 1"))
+    display.show(Stepped(A, 50, 100))
+    clock.now += 10
+    display.show(Stepped(A, 60, 100))
+    display.show(Started(A, "node 2"))  # node 1 has gone
+    display.show(Stepped(A, 40, 100))
+    assert [(group.where, group.step) for group in display._groups] == [("node 2", 40)]
+    end(display, *A)
+  assert stream.getvalue().splitlines() == [
+    "0/9 trials",
+    "node 1 was lost; its trials go on at node 2",
+    "done  reduce_scale=0.25  seeds 0 1 2  test accuracy 98.10 ± 0.10 %  0:00",
+    "3/9 trials  stopped after 0:10",
+  ]
+
+
 def test_what_earlier_starts_did_says_nothing_about_the_speed():
   display, stream, clock = plain(plan())
   with display:

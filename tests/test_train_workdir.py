@@ -1,5 +1,6 @@
 """Which configs may go on in a directory, and what is said of the others."""
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -7,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -168,3 +170,13 @@ def test_a_file_system_without_locks_is_warned_of(tmp_path, monkeypatch, caplog)
   monkeypatch.setattr(fcntl, "flock", no_locks)
   claim(tmp_path, config_of())
   assert "No locks available" in caplog.text
+
+
+def test_a_writer_that_is_about_to_end_is_waited_for(tmp_path):
+  with contextlib.ExitStack() as first:
+    first.enter_context(workdir.claim(tmp_path, config_of()))
+    with pytest.raises(workdir.InUse), workdir.claim(tmp_path, config_of(), wait_seconds=0.5):
+      pass
+    threading.Timer(0.5, first.pop_all().close).start()
+    with workdir.claim(tmp_path, config_of(), wait_seconds=60):
+      pass

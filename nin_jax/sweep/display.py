@@ -119,6 +119,10 @@ class Display:
     now = self._clock()
     match event:
       case Started(trials=ids, where=where):
+        if group := self._group(ids):  # the engine itself has found another place for them
+          what = "trials go on" if len(group.open) > 1 else "trial goes on"
+          lines.append(Text(f"{group.where} was lost; its {what} at {where}"))
+          lines += self._leave(group, *ids)
         self._place(_Running(tuple(self._trials[id] for id in ids), where, now, set(ids)))
       case Stepped(trials=ids) if group := self._group(ids):
         group.step, group.total = event.step, event.total_steps

@@ -5,7 +5,7 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Started:
-  """A group of trials has been taken on; where: "worker 1", a node's name."""
+  """A group of trials has been taken on; where: "worker 1", a node's name. Again, where an engine moves it itself."""
 
   trials: tuple[str, ...]
   where: str

@@ -79,7 +79,7 @@ class Pool:
 
   def __init__(self, workdir: Path, workers: int = 0, most: int = 1):
     gpus = visible_gpus()
-    count = min(workers or len(gpus) or _cores_or_one(), max(1, most))
+    count = min(workers or len(gpus) or cores(), max(1, most))
     self._workers = [
       _Worker(
         f"worker {number + 1}",
@@ -168,9 +168,14 @@ class Pool:
     return told
 
 
+def gpus_wanted() -> bool:
+  """Whether the user's choice of JAX's platform, if there is one, is GPUs."""
+  return os.environ.get("JAX_PLATFORMS", "cuda").split(",")[0] in ("cuda", "gpu")
+
+
 def visible_gpus() -> list[str]:
   """The GPUs that workers may have one each of, as CUDA_VISIBLE_DEVICES names them."""
-  if os.environ.get("JAX_PLATFORMS", "cuda").split(",")[0] not in ("cuda", "gpu"):
+  if not gpus_wanted():
     return []
   if "CUDA_VISIBLE_DEVICES" in os.environ:
     return [name for name in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if name and name != "-1"]
@@ -181,7 +186,8 @@ def _cores() -> list[int]:
   return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
-def _cores_or_one() -> int:
+def cores() -> int:
+  """How many cores this process may use."""
   return len(_cores()) or os.cpu_count() or 1
 
 

@@ -50,6 +50,7 @@ class Progress:
     self._told = now
     match event:
       case Started(trials=trials):
+        self._leave(*trials)  # an engine may move them
         self.failed -= set(trials)  # it is tried again
         self.running |= set(trials)
       case Stepped(trials=trials, step=step, total_steps=total) if step > 0:

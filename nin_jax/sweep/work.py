@@ -14,8 +14,10 @@ from nin_jax.sweep.trial import Trial
 from nin_jax.train import Interrupted, WorkdirError
 from nin_jax.train.loop import Seed, train_seeds
 from nin_jax.train.watch import Pruned, Watch
+from nin_jax.train.workdir import InUse
 
 TELL_SECONDS = 0.25  # at most so often does a step make an event
+WAIT_SECONDS = 30.0  # for the worker that was at a trial before: its parent or its node has gone, it is about to go
 
 
 def task(workdir: Path, trials: Sequence[Trial], trained: Collection[str], asks: bool = False) -> dict:
@@ -76,7 +78,13 @@ class _Teller(Watch):
     return events.Pruned(tuple(self.going), step, self._accuracies)
 
 
-def work(task: dict, where: str, tell: Callable[[events.Event], None], ask: Callable[[], bool]) -> None:
+def work(
+  task: dict,
+  where: str,
+  tell: Callable[[events.Event], None],
+  ask: Callable[[], bool],
+  wait_seconds: float = WAIT_SECONDS,
+) -> None:
   """Trains a group of trials to its end; whatever becomes of it is told, and nothing is raised.
 
   Args:
@@ -84,6 +92,7 @@ def work(task: dict, where: str, tell: Callable[[events.Event], None], ask: Call
     where: the name of this worker.
     tell: takes each event.
     ask: called after an `Evaluated` was told, where the task asks: whether the trials are to go on.
+    wait_seconds: how long another process that is at one of the trials is waited for.
   """
   trials = [trial["trial"] for trial in task["trials"]]
   going = [trial["trial"] for trial in task["trials"] if not trial["left_out"]]
@@ -100,7 +109,7 @@ def work(task: dict, where: str, tell: Callable[[events.Event], None], ask: Call
       )
       for trial in task["trials"]
     ]
-    for lane, result in train_seeds(seeds, watched).items():
+    for lane, result in train_seeds(seeds, watched, wait_seconds).items():
       if trials[lane] in watched.going:
         tell(events.Ended(trials[lane], result))
   except Pruned as pruned:
@@ -115,4 +124,4 @@ def work(task: dict, where: str, tell: Callable[[events.Event], None], ask: Call
       traceback.print_exc(file=sys.stderr)
     said = str(error) if user else f"{type(error).__name__}: {error}"
     for trial in watched.going:
-      tell(events.Failed(trial, line(said, 1000), final=user))
+      tell(events.Failed(trial, line(said, 1000), final=user and not isinstance(error, InUse)))

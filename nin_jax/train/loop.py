@@ -79,7 +79,7 @@ class Seed:
   left_out: bool = False
 
 
-def train_seeds(seeds: Sequence[Seed], watch: Watch) -> dict[int, dict]:
+def train_seeds(seeds: Sequence[Seed], watch: Watch, wait_seconds: float = 0.0) -> dict[int, dict]:
   """Trains several networks at once that differ in their seed alone, in one program; each as `train_and_evaluate`.
 
   Each has the losses that it has alone, to float tolerance, and its own workdir. They are in step: where some have come
@@ -89,6 +89,7 @@ def train_seeds(seeds: Sequence[Seed], watch: Watch) -> dict[int, dict]:
   Args:
     seeds: the trainings. The same ones at each call: the program is made for all of them.
     watch: is told how it goes.
+    wait_seconds: how long another run that is at one of the workdirs is waited for: one that is being ended, say.
 
   Returns:
     {place among the seeds: its result}, of those that came to their end.
@@ -106,7 +107,8 @@ def train_seeds(seeds: Sequence[Seed], watch: Watch) -> dict[int, dict]:
 
     def run(lane: int) -> Run:
       seed = seeds[lane]
-      return Run(setups[lane], seed.directory, cost, count, {"trial": seed.trial, "overrides": seed.overrides})
+      about = {"trial": seed.trial, "overrides": seed.overrides}
+      return Run(setups[lane], seed.directory, cost, count, about, wait_seconds=wait_seconds)
 
     runs = {lane: run(lane) for lane in open_lanes}
     _train(Together(setups) if count > 1 else Alone(first), runs, watch)

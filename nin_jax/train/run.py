@@ -34,10 +34,18 @@ class Run(contextlib.ExitStack):
     together: how many trainings the program has; speeds are those of the program.
     about: further entries of the result.
     display: whether to show it on standard error.
+    wait_seconds: how long another run that is at the workdir is waited for.
   """
 
   def __init__(
-    self, setup: Setup, directory: Path, costs: Costs, together: int = 1, about: dict | None = None, display=False
+    self,
+    setup: Setup,
+    directory: Path,
+    costs: Costs,
+    together: int = 1,
+    about: dict | None = None,
+    display: bool = False,
+    wait_seconds: float = 0.0,
   ):
     super().__init__()
     self.setup, self.directory, self.stopped = setup, directory, None
@@ -45,13 +53,15 @@ class Run(contextlib.ExitStack):
     self.state: TrainState | None = None
     self.progress: dict = {}
     self._costs, self._together, self._about, self._displays = costs, together, about or {}, display
+    self._wait_seconds = wait_seconds
     self._journal: Journal | None = None
     self._display: Display | None = None
 
   def __enter__(self) -> "Run":
     super().__enter__()
     with contextlib.ExitStack() as opened:  # what was opened is closed again where the next can't be
-      processes.on_first(lambda: opened.enter_context(workdir.claim(self.directory, self.setup.config)))
+      claim = workdir.claim(self.directory, self.setup.config, self._wait_seconds)
+      processes.on_first(lambda: opened.enter_context(claim))
       self._checkpoints = opened.enter_context(Checkpoints(self.directory, self.setup.config.checkpoint.keep))
       self.push(opened.pop_all().__exit__)
     return self

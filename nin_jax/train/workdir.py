@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -28,6 +29,11 @@ FREE = (
   "train.dead_steps",
 )
 _LOCK = ".lock"
+_RETRY_SECONDS = 0.2
+
+
+class InUse(ConfigError):
+  """Another run is at the directory."""
 
 
 def locate(directory: str | Path) -> Path:
@@ -42,15 +48,21 @@ def locate(directory: str | Path) -> Path:
 
 
 @contextlib.contextmanager
-def claim(directory: Path, config: ConfigDict) -> Iterator[None]:
+def claim(directory: Path, config: ConfigDict, wait_seconds: float = 0.0) -> Iterator[None]:
   """Makes the directory and writes `config.json`, or checks that the run in it is of this config; keeps others out.
 
+  Args:
+    directory: the workdir.
+    config: of the run.
+    wait_seconds: how long another run that is at the directory is waited for.
+
   Raises:
-    ConfigError: the directory can't be made or written to, holds the run of another config, or another run is at it.
+    ConfigError: the directory can't be made or written to, or holds the run of another config.
+    InUse: another run is at it.
   """
   if (directory / "config.json").exists():
     compare(directory, config)
-  with alone(directory):
+  with alone(directory, wait_seconds):
     try:
       write_json(directory / "config.json", config.to_dict())
     except OSError as error:
@@ -59,13 +71,18 @@ def claim(directory: Path, config: ConfigDict) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def alone(directory: Path) -> Iterator[None]:
+def alone(directory: Path, wait_seconds: float = 0.0) -> Iterator[None]:
   """Makes the directory and keeps other processes out of it.
 
   The system lets go of the lock when the process ends, however it ends.
 
+  Args:
+    directory: a workdir, or a sweep's.
+    wait_seconds: how long another run that is at the directory is waited for.
+
   Raises:
-    ConfigError: the directory can't be made or written to, or another run is at it.
+    ConfigError: the directory can't be made or written to.
+    InUse: another run is at it.
   """
   try:
     directory.mkdir(parents=True, exist_ok=True)
@@ -73,7 +90,7 @@ def alone(directory: Path) -> Iterator[None]:
   except OSError as error:
     raise _not_writable(directory, error) from error
   with lock:
-    _lock(lock, directory)
+    _lock(lock, directory, time.monotonic() + wait_seconds)
     yield
 
 
@@ -81,19 +98,24 @@ def _not_writable(directory: Path, error: OSError) -> ConfigError:
   return ConfigError("--workdir", str(directory), f"a directory that can be made and written to ({error.strerror})")
 
 
-def _lock(lock: IO, directory: Path) -> None:
-  try:
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    lock.truncate(0)
-    lock.write(f"process {os.getpid()} on {socket.gethostname()}")
-    lock.flush()
-  except BlockingIOError as error:
-    lock.seek(0)
-    holder = lock.read(200) or "another process"
-    accepted = f"a directory that no other run is writing to; {holder} is at this one"
-    raise ConfigError("--workdir", str(directory), accepted) from error
-  except OSError as error:  # some network file systems have no locks
-    logging.warning("%s can't be locked (%s): take care that one run alone writes there.", directory, error.strerror)
+def _lock(lock: IO, directory: Path, until: float) -> None:
+  while True:
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      lock.truncate(0)
+      lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+      lock.flush()
+      return
+    except BlockingIOError as error:
+      if time.monotonic() >= until:
+        lock.seek(0)
+        holder = lock.read(200) or "another process"
+        accepted = f"a directory that no other run is writing to; {holder} is at this one"
+        raise InUse("--workdir", str(directory), accepted) from error
+      time.sleep(_RETRY_SECONDS)
+    except OSError as error:  # some network file systems have no locks
+      logging.warning("%s can't be locked (%s): take care that one run alone writes there.", directory, error.strerror)
+      return
 
 
 def compare(directory: Path, config: ConfigDict, also_free: tuple[str, ...] = ()) -> None:

@@ -31,3 +31,15 @@ def sweep_bottleneck():
   widths = space.values("model.reduce_scale", [0.125, 0.25, 0.5, 1.0, 2.0])
   settings = space.chain(widths, space.values("model.reductions", [False]))
   return space.product(settings, space.values("seed", range(3)))
+
+
+def sweep_search():
+  """Learning rates, and widths of the 3×3 reductions: for --search=optuna, or as a sample of eight."""
+  axes = {
+    "optimizer.learning_rate": space.log_uniform(0.003, 1.0),
+    "model.inception_1a.reduce3x3": space.power_of_two(2, 32),
+    "model.inception_1b.reduce3x3": space.power_of_two(2, 32),
+    "model.inception_2a.reduce3x3": space.power_of_two(2, 32),
+    "model.inception_2b.reduce3x3": space.power_of_two(2, 32),
+  }
+  return space.sample(8, axes)

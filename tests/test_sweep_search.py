@@ -1,6 +1,8 @@
 """Searches: what is asked for, what is told, and that a search that was killed goes on as if it had not been."""
 
+import io
 import json
+import os
 import statistics
 import sys
 import warnings
@@ -13,6 +15,8 @@ from test_sweep_commands import files
 from configs import inception_digits
 from nin_jax.errors import ConfigError
 from nin_jax.sweep import distributions, plan_file, plan_table, ranges, run, search, space, study
+from nin_jax.sweep.display import Display
+from nin_jax.sweep.pool import Pool
 from nin_jax.train import storage
 
 RATES = {"optimizer.learning_rate": AXES["optimizer.learning_rate"]}
@@ -66,7 +70,7 @@ def test_values_lie_in_their_ranges_and_are_typed(tmp_path):
 
 
 def test_what_costs_too_much_is_not_trained_but_learnt_from(tmp_path):
-  widths = {**RATES, "model.inception_1a.reduce3x3": space.integers(1, 40)}
+  widths = {**RATES, "model.inception_1a.reduce3x3": space.power_of_two(1, 256)}
   most = 600_000
   engine, _, rows = searched(tmp_path, space.sample(15, widths), max_macs=most)
   assert len(rows) == len(engine.trained) == 15
@@ -75,7 +79,7 @@ def test_what_costs_too_much_is_not_trained_but_learnt_from(tmp_path):
   assert refused
   assert {trial.state.name for trial in refused} == {"PRUNED"}
   assert len(trials(tmp_path)) == 15 + len(refused)
-  drawn = [trial.params["model.inception_1a.reduce3x3"] for trial in trials(tmp_path)]
+  drawn = [2 ** trial.params["log2 model.inception_1a.reduce3x3"] for trial in trials(tmp_path)]
   limit = max(overrides["model.inception_1a.reduce3x3"] for overrides in planned(tmp_path))
   assert statistics.fmean(width > limit for width in drawn[:8]) > statistics.fmean(
     width > limit for width in drawn[-8:]
@@ -126,7 +130,7 @@ def test_the_bad_ones_are_ended_early(tmp_path):
   whole = [accuracy(row["overrides"]) for row in pruned]
   assert max(whole) < max(done)
   assert statistics.fmean(whole) < statistics.fmean(done)
-  assert all(row["steps"] >= 20 for row in pruned)
+  assert all(row["steps"] >= 40 for row in pruned)
   assert states(tmp_path).count("PRUNED") == len(pruned)
 
 
@@ -168,6 +172,17 @@ def test_a_training_that_cannot_go_on_is_a_bad_one_and_a_fault_is_none(tmp_path)
   engine, _, rows = searched(tmp_path / "2", space.sample(3, AXES), Fake(fails=lambda overrides: ("a fault", False)))
   assert states(tmp_path / "2") == ["FAIL"] * 3
   assert len(engine.trained) == 6  # each was tried again
+
+
+def test_what_was_found_is_said(tmp_path):
+  _, source, rows = searched(tmp_path, space.sample(8, RATES), max_macs=10**9)
+  best = max(rows, key=lambda row: row["test_accuracy"])
+  rate, percent = best["overrides"]["optimizer.learning_rate"], 100 * best["test_accuracy"]
+  said = f"best: test accuracy {percent:.2f} %  learning_rate={rate:.4g}  (8 points trained of 8 drawn)"
+  assert source.summary() == said
+  _, source, _ = searched(tmp_path / "few", {"optimizer.learning_rate": [0.1, 0.2]}, points=3)
+  assert "(2 points trained of 1" in source.summary()
+  assert source.summary().endswith("; the last 100 had been tried before or can't be trained)")
 
 
 def test_it_is_reproducible(tmp_path):
@@ -215,6 +230,7 @@ def killed(patch, after, late):
 SMALL = {**RATES, "model.inception_1a.reduce3x3": space.power_of_two(4, 64)}
 
 
+@pytest.mark.slow
 def test_it_goes_on_wherever_it_was_killed(tmp_path):
   """As if it had not been: the same points in the same order, each trained to its end once, each told once."""
   sweep = space.product(space.sample(9, SMALL), space.values("seed", range(2)))
@@ -226,7 +242,7 @@ def test_it_goes_on_wherever_it_was_killed(tmp_path):
   while not ended:
     moments += 1
     directory = tmp_path / f"killed-{moments}"
-    after, late = 7 * moments - 6 + moments % 5, bool(moments % 2)
+    after, late = 11 * moments - 10 + moments % 5, bool(moments % 2)
     with pytest.MonkeyPatch.context() as patch:
       left = killed(patch, after, late)
       try:
@@ -239,7 +255,7 @@ def test_it_goes_on_wherever_it_was_killed(tmp_path):
     finished = [trial for trial in trials(directory) if trial.params.keys() == SMALL.keys() or len(trial.params) == 2]
     assert [(trial.state, trial.value) for trial in finished] == told, (after, late)
     assert len(set(engine.trained)) == len(engine.trained)
-  assert moments > 20
+  assert moments > 12
 
 
 def test_it_goes_on_with_more_points_and_with_the_rest_of_a_stopped_one(tmp_path):
@@ -415,3 +431,45 @@ def test_one_group_at_a_time_is_handed_out_until_enough_are(tmp_path):
   assert source.next() is None
   assert source.to_come == 0
   run.run(tmp_path, source, record, Fake(), Silent())  # nothing is left to hand out
+
+
+@pytest.mark.slow
+def test_a_search_of_trainings(tmp_path, monkeypatch):
+  """On two workers; it is stopped once and goes on."""
+  monkeypatch.setattr(study, "FEWEST_FINISHED", 2)
+  axes = {"optimizer.learning_rate": space.log_uniform(1e-5, 0.3)}
+  sweep = space.product(space.sample(5, axes), {"seed": [0, 1]})
+  changes = {"train.steps": 60, "eval.every_steps": 20, "data.batch_size": 32, "optimizer.warmup": 0.0}
+  display = Display([], io.StringIO())
+
+  def go_on(record, source):
+    source.added = lambda group: display.add(group, source.to_come)
+    with Pool(tmp_path, 2) as pool:
+      run.run(tmp_path, source, record, pool, display)
+
+  _, record, source = start(tmp_path, sweep, changes=changes)
+  stopped = source.settled
+
+  def stop(group, record):
+    stopped(group, record)
+    raise Killed
+
+  source.settled = stop
+  with pytest.raises(Killed):
+    go_on(record, source)
+  first = planned(tmp_path)
+  assert "COMPLETE" in states(tmp_path)
+  _, record, source = start(tmp_path, sweep, changes=changes)
+  display.add(plan_file.read(tmp_path).trials, source.to_come)
+  go_on(record, source)
+  assert planned(tmp_path)[: len(first)] == first
+  rows = record.rows()
+  assert len(rows) == len({row["trial"] for row in rows}) == 10
+  assert {row["status"] for row in rows} <= {"done", "pruned"}
+  assert max(row["test_accuracy"] for row in rows) > 0.3
+  assert set(states(tmp_path)) <= {"COMPLETE", "PRUNED"}
+  for trial in trials(tmp_path):
+    reached = [row["test_accuracy"] for row in rows if row["trial"] in trial.user_attrs["trials"]]
+    assert trial.value == pytest.approx(statistics.fmean(reached))
+  names = set(os.listdir(tmp_path / "trials"))
+  assert names == {row["trial"] for row in rows}

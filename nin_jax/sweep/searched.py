@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nin_jax import data
 from nin_jax.errors import ConfigError
 from nin_jax.sweep import distributions, events, overriding, plan_file, planning, search, space, study
-from nin_jax.sweep.naming import short_names, trial_id
+from nin_jax.sweep.naming import short_names, short_value, trial_id
 from nin_jax.sweep.plan import Plan, groups, identity
 from nin_jax.sweep.record import Record
 from nin_jax.sweep.run import Group
@@ -136,6 +136,21 @@ class Searched:
     else:
       self._study.tell(trial, state=TrialState.PRUNED)  # for a sampler, a training that can't go on is a bad one
     self._known[key] = trial.number
+
+  def summary(self) -> str:
+    """What it found, for a user: the best point, and what became of those that were drawn."""
+    told = self._study.get_trials(deepcopy=False)
+    done = [trial for trial in told if trial.state == TrialState.COMPLETE and "trials" in trial.user_attrs]
+    drawn = f"{len(self._groups)} points trained of {self._drawn} drawn"
+    if self._rejected >= MOST_REJECTED:
+      drawn += f"; the last {MOST_REJECTED} had been tried before or can't be trained"
+    if not done:
+      return drawn
+    best = max(done, key=lambda trial: trial.value)
+    point = distributions.point(self._ranges, best.params)
+    names = short_names(point)
+    values = "  ".join(f"{names[field]}={short_value(value)}" for field, value in point.items())
+    return f"best: test accuracy {100 * best.value:.2f} %  {values}  ({drawn})"
 
   def _take_up(self, trial: FrozenTrial) -> None:
     """Takes in a trial that the study has."""

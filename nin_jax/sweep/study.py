@@ -17,7 +17,7 @@ from nin_jax.errors import ConfigError, line
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mariadb")
 FEWEST_FINISHED = 5  # points, before any is ended early
-WARM_UP = 20  # percent of a training in which it is not ended early
+WARM_UP = 33  # percent of a training in which it is not ended early: high learning rates are behind at first
 
 
 class Lock:

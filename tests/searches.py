@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from pathlib import Path
 
 from test_configs import load
 
@@ -96,8 +97,6 @@ class Fake:
     return told
 
   def ended(self, trial, value):
-    from pathlib import Path
-
     place, result = Path(trial["directory"]), {"test_accuracy": value, "trial": trial["trial"]}
     place.mkdir(parents=True, exist_ok=True)
     write_json(place / "config.json", from_json(json.dumps(trial["config"])).to_dict())

@@ -72,18 +72,16 @@ def test_values_lie_in_their_ranges_and_are_typed(tmp_path):
 def test_what_costs_too_much_is_not_trained_but_learnt_from(tmp_path):
   widths = {**RATES, "model.inception_1a.reduce3x3": space.power_of_two(1, 256)}
   most = 600_000
-  engine, _, rows = searched(tmp_path, space.sample(15, widths), max_macs=most)
-  assert len(rows) == len(engine.trained) == 15
+  engine, _, rows = searched(tmp_path, space.sample(30, widths), max_macs=most)
+  assert len(rows) == len(engine.trained) == 30
   assert max(trial.macs for trial in plan_file.read(tmp_path).trials) <= most
   refused = [trial for trial in trials(tmp_path) if trial.constraints.get("macs", 0) > 0]
   assert refused
   assert {trial.state.name for trial in refused} == {"PRUNED"}
-  assert len(trials(tmp_path)) == 15 + len(refused)
-  drawn = [2 ** trial.params["log2 model.inception_1a.reduce3x3"] for trial in trials(tmp_path)]
-  limit = max(overrides["model.inception_1a.reduce3x3"] for overrides in planned(tmp_path))
-  assert statistics.fmean(width > limit for width in drawn[:8]) > statistics.fmean(
-    width > limit for width in drawn[-8:]
-  )
+  assert len(trials(tmp_path)) == 30 + len(refused)
+  over = [trial.constraints["macs"] > 0 for trial in trials(tmp_path)]
+  tenth = [place for place, refused in enumerate(over) if not refused][9]
+  assert statistics.fmean(over[tenth + 1 :]) < 0.4  # by chance it is 5 of 9
 
 
 def test_limits_that_nothing_keeps(tmp_path):
@@ -415,7 +413,7 @@ def test_ranges_keep_their_bounds_as_distributions():
   axes = {
     "a": space.log_uniform(0.1, 0.3),
     "b": ranges.PowerOfTwo(4, 4 << 3),
-    "c": space.choice([None.__class__ and 1]),
+    "c": space.choice([1]),
   }
   low = {"a": 0.1, "log2 b": 2, "c": "1"}
   assert distributions.point(axes, low) == {"a": 0.1, "b": 4, "c": 1}

@@ -34,7 +34,7 @@ def sweep_bottleneck():
 
 
 def sweep_search():
-  """Learning rates, and widths of the 3×3 reductions: for --search=optuna, or as a sample of eight."""
+  """Learning rates, and widths of the 3×3 reductions: for --search=optuna --max_macs=3M, or as a sample of eight."""
   axes = {
     "optimizer.learning_rate": space.log_uniform(0.003, 1.0),
     "model.inception_1a.reduce3x3": space.power_of_two(2, 32),

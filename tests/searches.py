@@ -8,7 +8,7 @@ from pathlib import Path
 from test_configs import load
 
 from nin_jax.config import from_json
-from nin_jax.sweep import events, plan_file, run, search, space
+from nin_jax.sweep import events, plan_file, run, search, space, study
 from nin_jax.sweep.record import Record
 from nin_jax.train.storage import write_json
 
@@ -37,6 +37,9 @@ def accuracy(overrides: dict) -> float:
   distance += (30 * (overrides.get("optimizer.weight_decay", 0.02) - 0.02)) ** 2
   distance += (math.log2(overrides.get("model.inception_1a.reduce3x3", 16) / 16) / 3) ** 2
   return 1 / (1 + distance) - 0.001 * overrides.get("seed", 0)
+
+
+RATES = {"optimizer.learning_rate": AXES["optimizer.learning_rate"]}
 
 
 class Killed(BaseException):
@@ -122,3 +125,17 @@ def searched(directory, sweep=None, engine=None, **options):
   _, record, source = start(directory, sweep, **options)
   run.run(directory, source, record, engine, Silent())
   return engine, source, record.rows()
+
+
+def trials(directory):
+  """Optuna's trials in the journal of a workdir, as another program reads them."""
+  name = plan_file.read(directory).search["study"]
+  return study.open_study(str(directory / "search.journal"), name, True).get_trials()
+
+
+def states(directory):
+  return [trial.state.name for trial in trials(directory)]
+
+
+def planned(directory):
+  return [trial.overrides for trial in plan_file.read(directory).trials]

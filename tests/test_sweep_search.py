@@ -1,39 +1,17 @@
 """Searches: what is asked for, what is told, and that a search that was killed goes on as if it had not been."""
 
-import io
 import json
-import os
 import statistics
 import sys
 import warnings
 
-import optuna
 import pytest
-from searches import AXES, Fake, Killed, Silent, accuracy, base, searched, start
+from searches import AXES, RATES, Fake, Silent, accuracy, base, planned, searched, start, states, trials
 from test_sweep_commands import files
 
 from configs import inception_digits
 from nin_jax.errors import ConfigError
-from nin_jax.sweep import distributions, plan_file, plan_table, ranges, run, search, space, study
-from nin_jax.sweep.display import Display
-from nin_jax.sweep.pool import Pool
-from nin_jax.train import storage
-
-RATES = {"optimizer.learning_rate": AXES["optimizer.learning_rate"]}
-
-
-def trials(directory):
-  """Optuna's trials in the journal of a workdir, as another program reads them."""
-  name = plan_file.read(directory).search["study"]
-  return study.open_study(str(directory / "search.journal"), name, True).get_trials()
-
-
-def states(directory):
-  return [trial.state.name for trial in trials(directory)]
-
-
-def planned(directory):
-  return [trial.overrides for trial in plan_file.read(directory).trials]
+from nin_jax.sweep import distributions, plan_file, plan_table, ranges, run, search, space
 
 
 def test_it_finds_better_points_than_a_sample_of_the_same_size(tmp_path):
@@ -197,84 +175,6 @@ def test_workers_spread(tmp_path):
   assert len({json.dumps(overrides) for overrides in planned(tmp_path)}) == 16
 
 
-def killed(patch, after, late):
-  """Has the process end at a write to the disk, before it or after it."""
-  left = [after]
-
-  def counted(real):
-    def write(*args, **kwargs):
-      left[0] -= 1
-      if left[0] == 0 and not late:
-        raise Killed
-      result = real(*args, **kwargs)
-      if left[0] == 0:
-        raise Killed
-      return result
-
-    return write
-
-  patch.setattr(
-    optuna.storages.journal.JournalFileBackend,
-    "append_logs",
-    counted(optuna.storages.journal.JournalFileBackend.append_logs),
-  )
-  patch.setattr(plan_file, "write_json", counted(storage.write_json))
-  patch.setattr("searches.write_json", counted(storage.write_json))
-  patch.setattr("nin_jax.sweep.record.write_json", counted(storage.write_json))
-  patch.setattr("nin_jax.sweep.record.replace", counted(storage.replace))
-  return left
-
-
-SMALL = {**RATES, "model.inception_1a.reduce3x3": space.power_of_two(4, 64)}
-
-
-@pytest.mark.slow
-def test_it_goes_on_wherever_it_was_killed(tmp_path):
-  """As if it had not been: the same points in the same order, each trained to its end once, each told once."""
-  sweep = space.product(space.sample(9, SMALL), space.values("seed", range(2)))
-  options = {"max_macs": 900_000}
-  _, _, whole = searched(tmp_path / "whole", sweep, **options)
-  assert {row["status"] for row in whole} == {"done", "pruned"}
-  told = [(trial.state, trial.value) for trial in trials(tmp_path / "whole")]
-  ended, moments = False, 0
-  while not ended:
-    moments += 1
-    directory = tmp_path / f"killed-{moments}"
-    after, late = 11 * moments - 10 + moments % 5, bool(moments % 2)
-    with pytest.MonkeyPatch.context() as patch:
-      left = killed(patch, after, late)
-      try:
-        searched(directory, sweep, **options)
-        ended = left[0] > 0
-      except Killed:
-        pass
-    engine, _, rows = searched(directory, sweep, **options)
-    assert rows == whole, (after, late)
-    finished = [trial for trial in trials(directory) if trial.params.keys() == SMALL.keys() or len(trial.params) == 2]
-    assert [(trial.state, trial.value) for trial in finished] == told, (after, late)
-    assert len(set(engine.trained)) == len(engine.trained)
-  assert moments > 12
-
-
-def test_it_goes_on_with_more_points_and_with_the_rest_of_a_stopped_one(tmp_path):
-  _, record, source = start(tmp_path, points=7)
-  engine = Fake(workers=3)
-  for _ in range(3):
-    group = source.next()
-    engine.submit({"trials": [], "asks": True})
-    assert record.is_open(group[0].id)
-  first = planned(tmp_path)
-  engine, source, rows = searched(tmp_path, points=7)
-  assert len(rows) == 7
-  assert planned(tmp_path)[:3] == first
-  assert states(tmp_path).count("RUNNING") == 0
-  assert len(trials(tmp_path)) == 7
-  engine, _, rows = searched(tmp_path, points=9)
-  assert (len(rows), len(engine.trained)) == (9, 2)
-  engine, _, rows = searched(tmp_path, points=9)
-  assert (len(rows), len(engine.trained)) == (9, 0)
-
-
 def test_files_that_were_taken_away_are_made_again(tmp_path):
   searched(tmp_path, points=4)
   gone = plan_file.read(tmp_path).trials[1].id
@@ -282,15 +182,6 @@ def test_files_that_were_taken_away_are_made_again(tmp_path):
   engine, _, rows = searched(tmp_path, points=4)
   assert engine.trained == [gone]
   assert len(rows) == len(trials(tmp_path)) == 4
-
-
-def test_a_torn_line_of_the_journal_is_cut_off(tmp_path):
-  searched(tmp_path, points=4)
-  with (tmp_path / "search.journal").open("a") as journal:
-    journal.write('{"op_code": 6, "wor')
-  _, _, rows = searched(tmp_path, points=6)
-  assert len(rows) == 6
-  assert len(trials(tmp_path)) == 6
 
 
 def test_another_search_or_other_limits_need_another_directory(tmp_path):
@@ -344,56 +235,6 @@ def test_the_plan_says_what_is_searched():
   assert plan_file.to_json(plan)["search"]["ranges"]["model.inception_1a.reduce3x3"] == {"power_of_two": [2, 64]}
 
 
-def test_a_database_serves_as_well(tmp_path):
-  url = f"sqlite:///{tmp_path}/studies.db"
-  for name in ("1", "2"):  # two searches in one database
-    _, _, source = start(tmp_path / name, storage=url, points=6)
-    for _ in range(2):
-      source.next()
-    _, _, rows = searched(tmp_path / name, storage=url, points=6)
-    assert len(rows) == 6
-  searched(tmp_path / "3", points=6)
-  assert planned(tmp_path / "3")[0] == planned(tmp_path / "1")[0]
-  told = [summary.n_trials for summary in optuna.get_all_study_summaries(url)]
-  assert told == [6, 6]
-
-
-def test_a_search_goes_on_in_its_own_storage(tmp_path):
-  searched(tmp_path / "sweep", points=3)
-  with pytest.raises(ConfigError, match="the storage that this search was begun with"):
-    start(tmp_path / "sweep", storage=f"sqlite:///{tmp_path}/other.db", points=3)
-
-
-@pytest.mark.parametrize(
-  ("given", "said"),
-  [
-    ("redis://:secret@host/1", "a file, or a URL of sqlite, postgresql"),
-    ("postgresql://me:secret@localhost:1/x?password=secret", "that can be opened"),
-    ("sqlite:////nowhere/at/all.db", "that can be opened"),
-    ("DIRECTORY", "that can be opened"),
-    ("DIRECTORY/text", "that can be opened"),
-  ],
-)
-def test_a_storage_that_cannot_be_opened(given, said, tmp_path):
-  (tmp_path / "text").write_text("what is this\nno journal\n")
-  with pytest.raises(ConfigError, match=r"--storage=.*: accepted is ") as raised:
-    start(tmp_path / "sweep", storage=given.replace("DIRECTORY", str(tmp_path)))
-  assert said in str(raised.value)
-  assert "secret" not in str(raised.value)
-  assert raised.value.__cause__ is None
-
-
-def test_credentials_are_written_nowhere(tmp_path, monkeypatch):
-  opened = []
-  real = study.RDBStorage
-  monkeypatch.setattr(study, "RDBStorage", lambda url, **options: opened.append(url) or real(f"sqlite:///{tmp_path}/s"))
-  searched(tmp_path / "sweep", storage="postgresql://me:secret@host/base", points=3)
-  assert opened == ["postgresql://me:secret@host/base"]
-  written = files(tmp_path)
-  assert len(written) > 6
-  assert not any(b"secret" in content for content in written.values())
-
-
 def test_without_optuna(tmp_path, monkeypatch):
   monkeypatch.setitem(sys.modules, "optuna", None)
   monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
@@ -429,45 +270,3 @@ def test_one_group_at_a_time_is_handed_out_until_enough_are(tmp_path):
   assert source.next() is None
   assert source.to_come == 0
   run.run(tmp_path, source, record, Fake(), Silent())  # nothing is left to hand out
-
-
-@pytest.mark.slow
-def test_a_search_of_trainings(tmp_path, monkeypatch):
-  """On two workers; it is stopped once and goes on."""
-  monkeypatch.setattr(study, "FEWEST_FINISHED", 2)
-  axes = {"optimizer.learning_rate": space.log_uniform(1e-5, 0.3)}
-  sweep = space.product(space.sample(5, axes), {"seed": [0, 1]})
-  changes = {"train.steps": 60, "eval.every_steps": 20, "data.batch_size": 32, "optimizer.warmup": 0.0}
-  display = Display([], io.StringIO())
-
-  def go_on(record, source):
-    source.added = lambda group: display.add(group, source.to_come)
-    with Pool(tmp_path, 2) as pool:
-      run.run(tmp_path, source, record, pool, display)
-
-  _, record, source = start(tmp_path, sweep, changes=changes)
-  stopped = source.settled
-
-  def stop(group, record):
-    stopped(group, record)
-    raise Killed
-
-  source.settled = stop
-  with pytest.raises(Killed):
-    go_on(record, source)
-  first = planned(tmp_path)
-  assert "COMPLETE" in states(tmp_path)
-  _, record, source = start(tmp_path, sweep, changes=changes)
-  display.add(plan_file.read(tmp_path).trials, source.to_come)
-  go_on(record, source)
-  assert planned(tmp_path)[: len(first)] == first
-  rows = record.rows()
-  assert len(rows) == len({row["trial"] for row in rows}) == 10
-  assert {row["status"] for row in rows} <= {"done", "pruned"}
-  assert max(row["test_accuracy"] for row in rows) > 0.3
-  assert set(states(tmp_path)) <= {"COMPLETE", "PRUNED"}
-  for trial in trials(tmp_path):
-    reached = [row["test_accuracy"] for row in rows if row["trial"] in trial.user_attrs["trials"]]
-    assert trial.value == pytest.approx(statistics.fmean(reached))
-  names = set(os.listdir(tmp_path / "trials"))
-  assert names == {row["trial"] for row in rows}

@@ -60,7 +60,7 @@ def open_study(storage: str, name: str, exists: bool) -> optuna.Study:
   except ConfigError:
     raise
   except Exception as error:  # SQLAlchemy's, the database's own, a journal's that is none: their texts may have the URL
-    said = line(_without_password(str(error).replace(storage, shown)).splitlines()[0] if str(error) else "", 150)
+    said = line(_without_password(str(error).replace(storage, shown)), 150)
     accepted = f"a journal's file, or the URL of a database, that can be opened ({type(error).__name__}: {said})"
     raise ConfigError("--storage", shown, accepted) from None
   raise ConfigError("--storage", shown, "the storage that this search was begun with: its study is not in this one")

@@ -9,6 +9,7 @@ the seeds 0, 1 and 2 (2 of 360 images wrong), in about 35 s, 10 s of them for co
 
 from nin_jax import models
 from nin_jax.config import default
+from nin_jax.sweep import space
 
 
 def get_config():
@@ -29,3 +30,15 @@ def get_config():
 def sweep_bottleneck():
   """How narrow the reductions may be: from a sixteenth of their width (one or two channels) to all of it; 5 seeds."""
   return {"model.reduce_scale": [0.0625, 0.125, 0.25, 0.5, 1.0], "seed": range(5)}
+
+
+def sweep_search():
+  """Learning rates, and widths of the 3×3 reductions: for --search=optuna --max_macs=3M, or as a sample of eight."""
+  axes = {
+    "optimizer.learning_rate": space.log_uniform(0.003, 1.0),
+    "model.inception_1a.reduce3x3": space.power_of_two(2, 32),
+    "model.inception_1b.reduce3x3": space.power_of_two(2, 32),
+    "model.inception_2a.reduce3x3": space.power_of_two(2, 32),
+    "model.inception_2b.reduce3x3": space.power_of_two(2, 32),
+  }
+  return space.sample(8, axes)

@@ -1,4 +1,4 @@
-"""Trains a config's network once for each trial of a sweep; goes on by itself where the workdir has some of them.
+"""Trains a config's network once for each trial of a sweep, and reports; goes on by itself where it was stopped.
 
 python -m experiments.sweep --config=configs/inception_digits.py --sweep=bottleneck --plan
 python -m experiments.sweep --config=configs/inception_digits.py --sweep=bottleneck --workdir=workdirs/bottleneck
@@ -22,60 +22,63 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Where the sweep's files go; --pl
 PLAN = flags.DEFINE_bool("plan", False, "Print the trials and what they cost; train nothing.")
 FORMAT = flags.DEFINE_enum("format", "table", ["table", "json"], "How to print the plan.")
 ENGINE = flags.DEFINE_enum("engine", "local", ["local", "ray"], "What trains: processes of this machine, or Ray's.")
-WORKERS = flags.DEFINE_integer("workers", None, "So many trials at once; by default what fits.", lower_bound=1)
+ADDRESS = flags.DEFINE_string(
+  "ray_address", None, "HOST:PORT of a Ray cluster, or auto; by default one of this machine."
+)
+WORKERS = flags.DEFINE_integer("workers", 0, "So many programs at once; 0: what fits.", lower_bound=0)
 RETRIES = flags.DEFINE_integer("retries", 2, "How many times a trial that failed is tried again.", lower_bound=0)
 MAX_MACS = flags.DEFINE_string("max_macs", None, "Leave out trials with more MACs an image: 300M, 1.5G, 2e9.")
 MAX_PARAMS = flags.DEFINE_string("max_params", None, "Leave out trials with more parameters.")
+SEARCH = flags.DEFINE_enum("search", None, ["optuna"], "Search the sweep's ranges in place of training all of it.")
+TRIALS = flags.DEFINE_integer("trials", None, "So many points of a search; by default the sample's.", lower_bound=1)
+STORAGE = flags.DEFINE_string("storage", None, "A search's journal file or database URL; by default in the workdir.")
 
 
 def main() -> int | None:
   import jax
 
-  from nin_jax.sweep import limits, plan_file, plan_table, planning, sweep_file  # here, as a wrong flag is told at once
+  from nin_jax.sweep import limits, plan_file, plan_table, planning, search, sweep_file  # here: wrong flags come first
 
   if not (PLAN.value or WORKDIR.value):
     raise ConfigError("--workdir", WORKDIR.value, "a directory for the sweep's files (--plan needs none)")
+  for flag in (TRIALS, STORAGE):
+    if flag.value is not None and not SEARCH.value:
+      raise ConfigError(f"--{flag.name}", flag.value, "nothing without --search=optuna")
   most = {"max_macs": limits.limit("--max_macs", MAX_MACS.value)}
   most["max_params"] = limits.limit("--max_params", MAX_PARAMS.value)
   jax.config.update("jax_platforms", "cpu")  # planning should not occupy an accelerator
   file = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")[0]
-  space = sweep_file.load(file, SWEEP.value)
-  trains = not PLAN.value
-  plan = planning.make(
-    space, CONFIG.value, SWEEP.value, file, command.overrides(), **most, begins=trains, prepared=trains
-  )
+  about = (sweep_file.load(file, SWEEP.value), CONFIG.value, SWEEP.value, file, command.overrides())
+  if SEARCH.value:
+    plan = search.plan(*about, **most, points=TRIALS.value)
+  else:
+    plan = planning.make(*about, **most, begins=not PLAN.value, prepared=not PLAN.value)
   if PLAN.value:
     print(json.dumps(plan_file.to_json(plan), indent=2) if FORMAT.value == "json" else plan_table.table(plan))
     return None
-  return _run(plan, plan_file.write(plan, WORKDIR.value))
+  return _train(plan)
 
 
-def _run(plan, directory) -> int:
+def _train(plan) -> int:
   """Trains what of a plan is still to be trained, and makes the report."""
-  from nin_jax import report, train
-  from nin_jax.sweep import display, pool, record, run
-  from nin_jax.sweep import plan as plans
-  from nin_jax.train import workdir
+  from nin_jax import report
+  from nin_jax.sweep.training import train
+  from nin_jax.train import Interrupted, WorkdirError
 
-  groups = plans.groups(plan.trials)
   try:
-    with workdir.alone(directory):
-      recorded = record.Record(directory, plan.trials, RETRIES.value)
-      with pool.Pool(directory, WORKERS.value or 0, len(groups)) as engine, display.Display(plan.trials) as shown:
-        shown.done_before(recorded.over(), recorded.failures())
-        run.run(directory, run.Planned(groups), recorded, engine, shown)
-  except train.Interrupted as interrupted:
+    record = train(plan, WORKDIR.value, ENGINE.value, WORKERS.value, ADDRESS.value, RETRIES.value, STORAGE.value)
+  except Interrupted as interrupted:
     print(f"{interrupted}; what was running is saved. Go on with:\n{command.again()}", file=sys.stderr)
     return 128 + interrupted.signal
-  except train.WorkdirError as error:
+  except WorkdirError as error:
     print(f"the sweep stopped: {error}. With that mended, go on with:\n{command.again()}", file=sys.stderr)
     return 1
-  for trial, error in recorded.failures().items():
+  for trial, error in record.failures().items():
     print(f"failed: {trial}: {error}", file=sys.stderr)
-  if recorded.over():
-    made = report.write(directory)
+  if record.any_done():
+    made = report.write(WORKDIR.value)
     print(f"{report.table(made.summary)}\n\n{made.places}")
-  return 1 if recorded.faults() or not recorded.over() else 0
+  return 1 if record.faults() or not record.any_done() else 0
 
 
 if __name__ == "__main__":

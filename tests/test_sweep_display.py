@@ -10,7 +10,7 @@ from terminals import COLOUR, ESCAPE, Clock, Terminal, ordinary
 
 from nin_jax.sweep import captions
 from nin_jax.sweep.display import Display
-from nin_jax.sweep.events import Ended, Evaluated, Failed, Lost, Started, Stepped
+from nin_jax.sweep.events import Ended, Evaluated, Failed, Lost, Pruned, Started, Stepped
 from nin_jax.sweep.trial import Trial
 
 SCALES = (0.25, 0.5, 1.0)
@@ -96,6 +96,36 @@ def test_the_time_left():
   display.show(Started(B, "worker 1"))
   clock.now += 4
   assert display.seconds_left() == pytest.approx(16 / (200 / 201) * 2 + 2 * 10 - 4)
+
+
+def test_a_search_adds_trials_as_it_goes():
+  """Four trials of 100 FLOPs and 20 s; of the second, half is trained."""
+  display, stream, clock = plain([])
+  first, second = trial(0, learning_rate=0.1), trial(1, learning_rate=0.2)
+  display.add([], 4)
+  with display:
+    display.add([first], 3)
+    display.show(Started((first.id,), "worker 1"))
+    display.show(Stepped((first.id,), 1, 201))
+    clock.now += 20
+    display.show(Stepped((first.id,), 201, 201))
+    assert display.seconds_left() == pytest.approx(3 * 20.1)
+    end(display, first.id)
+    display.add([second], 2)
+    display.show(Started((second.id,), "worker 1"))
+    display.show(Stepped((second.id,), 1, 201))
+    clock.now += 10
+    display.show(Stepped((second.id,), 101, 201))
+    display.show(Pruned((second.id,), 101, (0.25,)))
+    assert display.seconds_left() == pytest.approx(2 * 20.1)
+    display.add([], 0)  # it finds nothing more
+  assert stream.getvalue().splitlines() == [
+    "0/4 trials",
+    "done  learning_rate=0.1  seed 0  test accuracy 98.00 %  0:20",
+    "1/4 trials  1 running  eta 0:50",  # the rest of the second, and two more
+    "pruned  learning_rate=0.2  test accuracy 25.0 % after step 101  0:10",
+    "2/2 trials  done in 0:30",
+  ]
 
 
 def test_towards_the_end_the_slowest_group_decides():

@@ -15,7 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from nin_jax.sweep import captions
-from nin_jax.sweep.events import Ended, Evaluated, Event, Failed, Lost, Started, Stepped
+from nin_jax.sweep.events import Ended, Evaluated, Event, Failed, Lost, Pruned, Started, Stepped
+from nin_jax.sweep.naming import short_names
 from nin_jax.sweep.progress import Progress
 from nin_jax.sweep.trial import Trial
 from nin_jax.train import terminal
@@ -86,6 +87,13 @@ class Display:
     else:
       self._tell()
 
+  def add(self, trials: Iterable[Trial], to_come: int) -> None:
+    """Takes in trials that a search has asked for, all of whose fields vary, and how many it still will."""
+    with self._lock:
+      self._trials |= {trial.id: trial for trial in trials}
+      self._names = short_names({name: None for trial in self._trials.values() for name in trial.setting})
+      self._progress.add(trials, to_come)
+
   def done_before(self, trials: Iterable[str], failed: Iterable[str] = ()) -> None:
     """Counts what earlier starts of the sweep left: the ids of trials that have ended, and of those that failed."""
     with self._lock:
@@ -135,6 +143,12 @@ class Display:
         lines.append(Text.assemble(("failed", "red"), f"  {id}: {_one_line(event.error)}"))
         if group := self._group([id]):
           lines += self._leave(group, id)
+      case Pruned(trials=ids) if group := self._group(ids):
+        accuracy = f"test accuracy {terminal.percent(statistics.fmean(event.accuracies))} after step {event.step:,}"
+        setting = captions.setting([self._trials[id] for id in ids], self._names, "=")
+        time = terminal.duration(self._clock() - group.since)
+        lines.append(Text.assemble(("pruned", "yellow"), f"  {_joined(setting, accuracy, time)}"))
+        lines += self._leave(group, *ids)
       case Lost(trials=ids) if group := self._group(ids):
         error = f" ({_one_line(event.error)})" if event.error else ""
         what = "trials go on from their checkpoints" if len(ids) > 1 else "trial goes on from its checkpoint"
@@ -184,7 +198,7 @@ class Display:
 
   def _fields(self, pad: bool = False) -> dict[str, str]:
     """The numbers of the whole sweep, each in words."""
-    progress, total = self._progress, f"{len(self._trials):,}"
+    progress, total = self._progress, f"{len(self._trials) + self._progress.to_come:,}"
     ended = f"{len(progress.ended):,}"
     fields = {"trials": f"{ended:>{len(total)}}/{total} trials" if pad else f"{ended}/{total} trials"}
     if progress.running and not self._closed:

@@ -22,6 +22,7 @@ class Plan:
     max_macs, max_params: what trials may cost at most.
     duplicates: how many trials had the config of an earlier one, and were dropped.
     left_out: how many others cost more than they may: {"max_macs": 3}.
+    search: what is searched, where the trials are those that a search has asked for so far (see `search.plan`).
   """
 
   sweep: str
@@ -33,6 +34,7 @@ class Plan:
   max_params: int | None = None
   duplicates: int = 0
   left_out: dict[str, int] = dataclasses.field(default_factory=dict)
+  search: dict | None = None
 
   @property
   def fields(self) -> tuple[str, ...]:

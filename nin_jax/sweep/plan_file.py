@@ -10,7 +10,7 @@ from nin_jax.sweep.overriding import mistakes, resolve
 from nin_jax.sweep.plan import Plan
 from nin_jax.sweep.trial import Trial
 from nin_jax.train import workdir
-from nin_jax.train.storage import plain, write_json
+from nin_jax.train.storage import plain, write_json, writing
 
 NAME = "sweep.json"
 _SHOWN = 3  # differences
@@ -28,6 +28,7 @@ def to_json(plan: Plan) -> dict:
       "max_params": plan.max_params,
       "duplicates": plan.duplicates,
       "left_out": plan.left_out,
+      **({"search": plan.search} if plan.search else {}),
       "trials": [
         {
           "trial": trial.id,
@@ -72,6 +73,16 @@ def write(plan: Plan, directory: str | Path) -> Path:
   return directory
 
 
+def rewrite(plan: Plan, directory: Path) -> None:
+  """Writes a search's plan anew, which has more trials.
+
+  Raises:
+    WorkdirError: it can't be written.
+  """
+  with writing(directory / NAME):
+    write_json(directory / NAME, to_json(plan))
+
+
 def read(directory: str | Path) -> Plan:
   """The plan in a sweep's workdir.
 
@@ -95,10 +106,13 @@ def _from_json(values: dict) -> Plan:
     numbers = {name: trial[name] for name in ("params", "macs", "train_flops", "seconds")}
     trials.append(Trial(trial["trial"], overrides, resolve(base, overrides), **numbers))
   counts = {name: values[name] for name in ("max_macs", "max_params", "duplicates", "left_out")}
-  return Plan(values["sweep"], values["config"], base, tuple(trials), tuple(values["held"]), **counts)
+  found = values.get("search")
+  return Plan(values["sweep"], values["config"], base, tuple(trials), tuple(values["held"]), **counts, search=found)
 
 
 def _compare(there: Plan, asked: Plan, directory: Path) -> None:
+  if there.search and asked.search and not there.trials:
+    return  # nothing has come of it
   differ = list(_differences(there, asked))
   if differ:
     shown = ", ".join(differ[:_SHOWN]) + (f" and {len(differ) - _SHOWN} more" if len(differ) > _SHOWN else "")
@@ -108,6 +122,8 @@ def _compare(there: Plan, asked: Plan, directory: Path) -> None:
 def _differences(there: Plan, asked: Plan) -> Iterator[str]:
   if there.sweep != asked.sweep:
     yield f"--sweep {there.sweep} → {asked.sweep}"
+  if there.search or asked.search:
+    yield from _search_differences(there, asked)
   before, now = [trial.id for trial in there.trials], [trial.id for trial in asked.trials]
   if len(before) != len(now):
     yield f"{len(before)} trials → {len(now)}"
@@ -118,3 +134,14 @@ def _differences(there: Plan, asked: Plan) -> Iterator[str]:
       if plain(old.overrides) != plain(new.overrides):  # ids have four digits of a number
         yield f"trial {old.id} {plain(old.overrides)} → {plain(new.overrides)}"
   yield from workdir.differences(there.base, asked.base)
+
+
+def _search_differences(there: Plan, asked: Plan) -> Iterator[str]:
+  """Of two plans of which one or both are searches; how many points there are may be changed."""
+  before, now = there.search or {}, plain(asked.search or {})
+  for name in ("engine", "seeds", "ranges"):
+    if before.get(name) != now.get(name):
+      yield f"search {name} {before.get(name)} → {now.get(name)}"
+  for name in ("max_macs", "max_params"):
+    if getattr(there, name) != getattr(asked, name):
+      yield f"--{name} {getattr(there, name)} → {getattr(asked, name)}"

@@ -9,7 +9,12 @@ from nin_jax.sweep.trial import Trial
 
 
 def table(plan: Plan) -> str:
-  """One line per trial, with its number and what it is trained with; and below what they take together."""
+  """One line per trial, with its number and what it is trained with; and below what they take together.
+
+  Of a search that has not begun: a line per field, with its range.
+  """
+  if plan.search and not plan.trials:
+    return _ranges(plan)
   names = short_names(plan.fields)
   heads = [name.split(".") for name in ("trial", *names.values(), "params", "MACs", "training.FLOPs", "estimated")]
   deep = max(map(len, heads))
@@ -35,10 +40,7 @@ def footer(plan: Plan) -> list[str]:
   lines = ["; ".join(said)]
   if None in [trial.train_flops for trial in plan.trials]:
     lines.append("the number of steps is known once the data set is prepared")
-  if plan.held:
-    values = ", ".join(f"{field}={short_value(plan.base[field])}" for field in plan.held)
-    lines.append(f"held by the command line, whatever the sweep says: {values}")
-  return lines
+  return lines + _held(plan)
 
 
 def duration(seconds: float) -> str:
@@ -48,6 +50,33 @@ def duration(seconds: float) -> str:
       value = seconds / of
       return f"{value:.1f} {unit}" if unit == "h" and value < 9.95 else f"{value:.0f} {unit}"
   return f"{seconds / 86400:.0f} days"
+
+
+def _ranges(plan: Plan) -> str:
+  """What is searched."""
+  ranges, seeds = plan.search["ranges"], plan.search["seeds"]
+  names = short_names(ranges)
+  rows = [("field", "values")]
+  for field, described in ranges.items():
+    ((kind, values),) = described.items()
+    between = ", " if kind == "choice" else " to "
+    rows.append((names[field], f"{kind.replace('_', ' ')}: {between.join(map(short_value, values))}"))
+  width = max(len(name) for name, _ in rows)
+  lines = [f"{name.rjust(width)}  {values}" for name, values in rows]
+  rule = "─" * max(map(len, lines))
+  said = [f"a search of {_count(plan.search['points'], 'point')}"]
+  if seeds:
+    said.append(f"each with the seeds {', '.join(map(str, seeds))}")
+  limits = {"max_macs": plan.max_macs, "max_params": plan.max_params}
+  said += [f"none over --{name}={_typed(most)}" for name, most in limits.items() if most]
+  return "\n".join([lines[0], rule, *lines[1:], rule, "; ".join(said), *_held(plan)])
+
+
+def _held(plan: Plan) -> list[str]:
+  if not plan.held:
+    return []
+  values = ", ".join(f"{field}={short_value(plan.base[field])}" for field in plan.held)
+  return [f"held by the command line, whatever the sweep says: {values}"]
 
 
 def _row(trial: Trial, plan: Plan) -> list[str]:

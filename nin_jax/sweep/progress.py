@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from nin_jax.sweep.events import Ended, Event, Failed, Lost, Started, Stepped
+from nin_jax.sweep.events import Ended, Event, Failed, Lost, Pruned, Started, Stepped
 from nin_jax.sweep.trial import Trial
 
 
@@ -19,12 +19,14 @@ class Progress:
     clock: seconds, for tests.
 
   Attributes:
-    running, ended, failed: the ids of the trials that are so now.
+    running, ended, failed: the ids of the trials that are so now; those that a search ended early have ended.
+    to_come: how many more a search is expected to ask for, each at the mean cost of the others.
     started: when it was made, in the clock's seconds.
   """
 
   def __init__(self, trials: Sequence[Trial], clock: Callable[[], float] = time.monotonic):
     self._flops = {trial.id: max(1, trial.train_flops) for trial in trials}
+    self.to_come = 0
     self._clock = clock
     self.started = self._told = clock()
     self.running: set[str] = set()
@@ -34,6 +36,11 @@ class Progress:
     self._began: dict[str, float] = {}  # where it stood when it was first heard of
     self._stepping: dict[str, _Stretch] = {}  # of those that run: compiled
     self._busy = self._compiling = 0.0  # seconds in which some trial was stepping; in which none of those running was
+
+  def add(self, trials: Iterable[Trial], to_come: int) -> None:
+    """Takes in trials that a search has asked for, and how many it still will."""
+    self._flops |= {trial.id: max(1, trial.train_flops) for trial in trials}
+    self.to_come = to_come
 
   def done_before(self, ended: Iterable[str], failed: Iterable[str] = ()) -> None:
     """Takes in what earlier starts of the sweep left, which says nothing about the speed of this one."""
@@ -66,18 +73,22 @@ class Progress:
       case Failed(trial=trial):
         self._leave(trial)
         self.failed.add(trial)
+      case Pruned(trials=trials):
+        self._leave(*trials)
+        self.ended |= set(trials)
       case Lost(trials=trials):
         self._leave(*trials)
 
   @property
   def over(self) -> bool:
     """Whether each trial has ended or failed."""
-    return len(self.ended | self.failed) == len(self._flops)
+    return len(self.ended | self.failed) == len(self._flops) + self.to_come
 
   @property
   def fraction(self) -> float:
     """The part of the sweep's FLOPs that needs no more training, 0 to 1; what has failed is among them."""
-    return 1.0 - self._left() / sum(self._flops.values())
+    whole = sum(self._flops.values()) + self._coming()
+    return 1.0 - self._left() / whole if whole else 0.0
 
   def seconds_left(self) -> float | None:
     """The time that the rest takes; None before it is known.
@@ -92,7 +103,7 @@ class Progress:
     made = sum(self._flops[trial] * max(0.0, self._position[trial] - began) for trial, began in self._began.items())
     if not made or not self._busy:
       return None
-    untouched = sum(self._flops[trial] for trial in self._open() if trial not in self._began)
+    untouched = self._coming() + sum(self._flops[trial] for trial in self._open() if trial not in self._began)
     compiling = self._compiling * untouched / sum(self._flops[trial] for trial in self._began)
     left = self._left() * self._busy / made + compiling - (now - self._told)
     return max(0.0, left, *(stretch.seconds_left(now) for stretch in self._stepping.values()))
@@ -102,7 +113,11 @@ class Progress:
 
   def _left(self) -> float:
     """FLOPs."""
-    return sum(self._flops[trial] * (1.0 - self._position.get(trial, 0.0)) for trial in self._open())
+    return self._coming() + sum(self._flops[trial] * (1.0 - self._position.get(trial, 0.0)) for trial in self._open())
+
+  def _coming(self) -> float:
+    """FLOPs of trials that a search has not asked for yet."""
+    return self.to_come * sum(self._flops.values()) / len(self._flops) if self._flops else 0.0
 
   def _leave(self, *trials: str) -> None:
     self.running -= set(trials)

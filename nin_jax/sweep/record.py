@@ -96,6 +96,10 @@ class Record:
     """Whether it is still to be trained."""
     return not (self.done(trial) or self.given_up(trial) or trial in self._pruned)
 
+  def any_done(self) -> bool:
+    """Whether there is a result."""
+    return bool(self._results)
+
   def over(self) -> list[str]:
     """The trials that have a result, or were ended early."""
     return [trial.id for trial in self._trials if self.done(trial.id) or trial.id in self._pruned]

@@ -22,6 +22,7 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Where the sweep's files go; --pl
 PLAN = flags.DEFINE_bool("plan", False, "Print the trials and what they cost; train nothing.")
 FORMAT = flags.DEFINE_enum("format", "table", ["table", "json"], "How to print the plan.")
 ENGINE = flags.DEFINE_enum("engine", "local", ["local", "ray"], "What trains: processes of this machine, or Ray's.")
+RAY_ADDRESS = flags.DEFINE_string("ray_address", None, "HOST:PORT of a Ray cluster, or auto; none: this machine's own.")
 WORKERS = flags.DEFINE_integer("workers", None, "So many trials at once; by default what fits.", lower_bound=1)
 RETRIES = flags.DEFINE_integer("retries", 2, "How many times a trial that failed is tried again.", lower_bound=0)
 MAX_MACS = flags.DEFINE_string("max_macs", None, "Leave out trials with more MACs an image: 300M, 1.5G, 2e9.")
@@ -53,7 +54,7 @@ def main() -> int | None:
 def _run(plan, directory) -> int:
   """Trains what of a plan is still to be trained, and makes the report."""
   from nin_jax import report, train
-  from nin_jax.sweep import display, pool, record, run
+  from nin_jax.sweep import display, record, run
   from nin_jax.sweep import plan as plans
   from nin_jax.train import workdir
 
@@ -61,7 +62,7 @@ def _run(plan, directory) -> int:
   try:
     with workdir.alone(directory):
       recorded = record.Record(directory, plan.trials, RETRIES.value)
-      with pool.Pool(directory, WORKERS.value or 0, len(groups)) as engine, display.Display(plan.trials) as shown:
+      with _engine(directory, len(groups)) as engine, display.Display(plan.trials) as shown:
         shown.done_before(recorded.over(), recorded.failures())
         run.run(directory, run.Planned(groups), recorded, engine, shown)
   except train.Interrupted as interrupted:
@@ -76,6 +77,15 @@ def _run(plan, directory) -> int:
     made = report.write(directory)
     print(f"{report.table(made.summary)}\n\n{made.places}")
   return 1 if recorded.faults() or not recorded.over() else 0
+
+
+def _engine(directory, most):
+  """What trains, as --engine says."""
+  from nin_jax.sweep import pool, ray_engine
+
+  if ENGINE.value == "ray":
+    return ray_engine.RayEngine(directory, RAY_ADDRESS.value, WORKERS.value or 0, most)
+  return pool.Pool(directory, WORKERS.value or 0, most)
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def test_each_seed_has_the_losses_that_it_has_alone(count, device_count, monkeyp
   setups = [set_up(config(seed)) for seed in range(count)]
   alone = np.concatenate([losses(Alone(setup), [setup], 4) for setup in setups], axis=1)
   together = losses(Together([setups[0].of_seed(setup.config) for setup in setups]), setups, 4)
-  assert np.ptp(alone, axis=1).min() > 0.01  # the seeds do differ
+  assert np.ptp(alone, axis=1).min() > 0.001  # the seeds do differ
   np.testing.assert_allclose(together, alone, rtol=2e-5)
 
 

@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -64,7 +65,9 @@ def connected(ray: ModuleType, address: str | None) -> Iterator[None]:
       options["object_store_memory"] = OBJECT_STORE_BYTES
     stack.callback(ray.shutdown)
     try:
-      ray.init(**options)
+      with warnings.catch_warnings():  # Ray forks once JAX has threads, but only to start programs of its own
+        warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
+        ray.init(**options)
     except Exception as error:
       if not address:
         raise

@@ -10,9 +10,8 @@ DEV := $(VENV)/installed-dev-$(VERSION)
 
 demo: $(RUN)
 	rm -rf workdirs/demo
-	$(BIN)/python -m experiments.cost --config=configs/inception_digits.py --depth=1
-	@echo
-	$(BIN)/python -m experiments.train --config=configs/inception_digits.py --workdir=workdirs/demo
+	$(BIN)/python -m experiments.sweep --config=configs/inception_digits.py --sweep=bottleneck \
+	  --config.train.epochs=8.0 --workdir=workdirs/demo
 
 test: $(DEV)
 	$(BIN)/python -m pytest -n 2

@@ -359,3 +359,10 @@ def test_a_table_in_a_hundred_columns(widths):
   for seconds, words in ((7, "7 s"), (99, "99 s"), (100, "2 min"), (3600 * 2.25, "2.2 h"), (3600 * 47, "47 h")):
     assert plan_table.duration(seconds) == words
   assert plan_table.duration(86400 * 12) == "12 days"
+
+
+def test_what_each_device_normalises_alone_is_trained_alone():
+  config = inception_digits.get_config()
+  config.train.sync_batch_norm = False
+  plan = planning.make(space.of({"seed": [0, 1]}), config)
+  assert [len(group) for group in groups(plan.trials)] == [1, 1]

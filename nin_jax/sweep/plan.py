@@ -46,11 +46,13 @@ class Plan:
 def groups(trials: Iterable[Trial]) -> list[tuple[Trial, ...]]:
   """The trials whose configs differ in the seed alone, together; in the order of the first of each.
 
-  They have one program, in which they can be trained side by side.
+  They have one program, in which they can be trained side by side, each seed on one device. Where batch normalisation
+  is each device's own (`train.sync_batch_norm=False`) that would change their numbers, and each is alone.
   """
   found: dict[str, list[Trial]] = {}
   for trial in trials:
-    found.setdefault(identity(trial.config, seed=False), []).append(trial)
+    alone = not trial.config.train.sync_batch_norm
+    found.setdefault(identity(trial.config, seed=alone), []).append(trial)
   return [tuple(group) for group in found.values()]
 
 

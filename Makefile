@@ -11,7 +11,7 @@ DEV := $(VENV)/installed-dev-$(VERSION)
 demo: $(RUN)
 	rm -rf workdirs/demo
 	$(BIN)/python -m experiments.sweep --config=configs/inception_digits.py --sweep=bottleneck \
-	  --config.train.epochs=8.0 --workdir=workdirs/demo
+	  --config.train.epochs=5.0 --workdir=workdirs/demo
 
 test: $(DEV)
 	$(BIN)/python -m pytest -n 2

@@ -29,7 +29,7 @@ def get_config():
 
 def sweep_bottleneck():
   """How narrow the reductions may be: from a sixteenth of their width (one or two channels) to all of it; 5 seeds."""
-  return {"model.reduce_scale": [0.0625, 0.125, 0.25, 0.5, 1.0], "seed": range(5)}
+  return {"model.reduce_scale": [0.0625, 0.125, 0.25, 0.5, 0.75, 1.0], "seed": range(5)}
 
 
 def sweep_search():

@@ -4,7 +4,8 @@ python -m experiments.train --config=configs/inception_fashion_mnist.py --config
 python -m experiments.sweep --config=configs/inception_fashion_mnist.py --config.data.dir=DIR --sweep=bottleneck --plan
 
 24,950 parameters, 2,396,944 MACs an image. Test accuracy after two epochs: 89.26 ± 0.32 % (mean and standard deviation
-of the seeds 0, 1 and 2). The sweep took 28 min on two shared cores of an AMD EPYC: docs/results/bottleneck_fashion_mnist.md.
+of the seeds 0, 1 and 2). The sweep took 28 min on two shared cores of an AMD EPYC, see
+docs/results/bottleneck_fashion_mnist.md.
 """
 
 from nin_jax import models

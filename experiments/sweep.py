@@ -41,9 +41,15 @@ def main() -> int | None:
 
   if not (PLAN.value or WORKDIR.value):
     raise ConfigError("--workdir", WORKDIR.value, "a directory for the sweep's files (--plan needs none)")
-  for flag in (TRIALS, STORAGE):
-    if flag.value is not None and not SEARCH.value:
-      raise ConfigError(f"--{flag.name}", flag.value, "nothing without --search=optuna")
+  for flag, on, needs in (
+    (TRIALS, SEARCH.value, "--search=optuna"),
+    (STORAGE, SEARCH.value, "--search=optuna"),
+    (ADDRESS, ENGINE.value == "ray", "--engine=ray"),
+  ):
+    if flag.value is not None and not on:
+      raise ConfigError(f"--{flag.name}", flag.value, f"nothing without {needs}")
+  if FORMAT.value != "table" and not PLAN.value:
+    raise ConfigError("--format", FORMAT.value, "table without --plan")
   most = {"max_macs": limits.limit("--max_macs", MAX_MACS.value)}
   most["max_params"] = limits.limit("--max_params", MAX_PARAMS.value)
   jax.config.update("jax_platforms", "cpu")  # planning should not occupy an accelerator
@@ -67,17 +73,17 @@ def _train(plan) -> int:
 
   try:
     record = train(plan, WORKDIR.value, ENGINE.value, WORKERS.value, ADDRESS.value, RETRIES.value, STORAGE.value)
+    for trial, error in record.failures().items():
+      print(f"failed: {trial}: {error}", file=sys.stderr)
+    if record.any_done():
+      made = report.write(WORKDIR.value)
+      print(f"{report.table(made.summary)}\n\n{made.places}")
   except Interrupted as interrupted:
     print(f"{interrupted}; what was running is saved. Go on with:\n{command.again()}", file=sys.stderr)
     return 128 + interrupted.signal
   except WorkdirError as error:
     print(f"the sweep stopped: {error}. With that mended, go on with:\n{command.again()}", file=sys.stderr)
     return 1
-  for trial, error in record.failures().items():
-    print(f"failed: {trial}: {error}", file=sys.stderr)
-  if record.any_done():
-    made = report.write(WORKDIR.value)
-    print(f"{report.table(made.summary)}\n\n{made.places}")
   return 1 if record.faults() or not record.any_done() else 0
 
 

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from nin_jax.report.results import DONE, FAILED, Result, Results
+from nin_jax.report.results import DONE, FAILED, PRUNED, Result, Results
 from nin_jax.report.statistics import spelled
 
 NAME = "events.out.tfevents.hparams"  # read after the run's own files, which it sorts after; replaced when made again
@@ -26,7 +26,7 @@ def write(results: Results) -> list[Path]:
   Raises:
     OSError: one can't be written.
   """
-  ended = [result for result in results.trials if result.status in (DONE, FAILED)]
+  ended = [result for result in results.trials if result.status in (DONE, FAILED, PRUNED)]
   return [_write(results, result) for result in ended if results.directory(result).is_dir()]
 
 

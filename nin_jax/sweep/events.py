@@ -44,7 +44,7 @@ class Failed:
   Attributes:
     trial: its id.
     error: one line.
-    final: it would fail again in the same way (its loss is not finite, its config impossible).
+    final: it would fail again in the same way: its loss is not finite, or its network dead.
   """
 
   trial: str

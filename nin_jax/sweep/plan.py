@@ -49,11 +49,18 @@ def groups(trials: Iterable[Trial]) -> list[tuple[Trial, ...]]:
   They have one program, in which they can be trained side by side, each seed on one device. Where batch normalisation
   is each device's own (`train.sync_batch_norm=False`) that would change their numbers, and each is alone.
   """
+  found: list[tuple[Trial, ...]] = []
+  for point in points(trials):
+    found += [point] if point[0].config.train.sync_batch_norm else [(trial,) for trial in point]
+  return found
+
+
+def points(trials: Iterable[Trial]) -> list[tuple[Trial, ...]]:
+  """The trials whose configs differ in the seed alone, together; in the order of the first of each."""
   found: dict[str, list[Trial]] = {}
   for trial in trials:
-    alone = not trial.config.train.sync_batch_norm
-    found.setdefault(identity(trial.config, seed=alone), []).append(trial)
-  return [tuple(group) for group in found.values()]
+    found.setdefault(identity(trial.config, seed=False), []).append(trial)
+  return [tuple(point) for point in found.values()]
 
 
 def identity(config: ConfigDict, seed: bool = True) -> str:

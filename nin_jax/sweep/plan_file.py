@@ -12,7 +12,7 @@ from nin_jax.sweep.trial import Trial
 from nin_jax.train import workdir
 from nin_jax.train.storage import plain, write_json, writing
 
-NAME = "sweep.json"
+NAME = workdir.SWEEP
 _SHOWN = 3  # differences
 
 
@@ -46,6 +46,21 @@ def to_json(plan: Plan) -> dict:
   )
 
 
+def check(plan: Plan, directory: str | Path) -> Path:
+  """Returns a sweep's workdir, which may be to be made, or hold the same sweep.
+
+  Raises:
+    ConfigError: it holds another sweep, or a run.
+  """
+  directory = workdir.locate(directory)
+  if (directory / "config.json").exists():
+    accepted = "a new directory, or that of a sweep; this one holds a run (config.json)"
+    raise ConfigError("--workdir", str(directory), accepted)
+  if (directory / NAME).exists():
+    _compare(read(directory), plan, directory)
+  return directory
+
+
 def write(plan: Plan, directory: str | Path) -> Path:
   """Makes a sweep's workdir and writes its plan; where it holds the same sweep, that goes on with this plan.
 
@@ -58,12 +73,7 @@ def write(plan: Plan, directory: str | Path) -> Path:
   Raises:
     ConfigError: the directory can't be made or written to, or holds another sweep or a run.
   """
-  directory = workdir.locate(directory)
-  if (directory / "config.json").exists():
-    accepted = "a new directory, or that of a sweep; this one holds a run (config.json)"
-    raise ConfigError("--workdir", str(directory), accepted)
-  if (directory / NAME).exists():
-    _compare(read(directory), plan, directory)
+  directory = check(plan, directory)
   try:
     directory.mkdir(parents=True, exist_ok=True)
     write_json(directory / NAME, to_json(plan))

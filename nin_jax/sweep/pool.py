@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import importlib.util
 import json
 import os
 import selectors
@@ -32,6 +33,7 @@ class _Worker:
     environment: what its devices are chosen by.
     cores: that it is bound to; None: all.
     trials: of the group that it is at; () where it is idle.
+    asks: whether it waits for an answer after each evaluation.
   """
 
   name: str
@@ -40,6 +42,7 @@ class _Worker:
   log: Path
   process: subprocess.Popen | None = None
   trials: tuple[str, ...] = ()
+  asks: bool = False
   rest: bytes = b""
 
   def start(self) -> None:
@@ -69,17 +72,17 @@ class Pool:
   """Worker processes on this machine, within a `with` block.
 
   A worker is started with its first group, and again after it was lost. On a CPU the workers share the cores; with
-  GPUs each has one of them.
+  GPUs each has one of them; a TPU host has one worker, for one process alone can have its chips.
 
   Args:
     workdir: the sweep's: the workers' output goes to `workers/NAME.log` in it.
-    workers: how many; 0: one a GPU where there are GPUs, else one a core, but no more than `most`.
+    workers: how many; 0: one a GPU where there are GPUs, one on a TPU host, else one a core; no more than `most`.
     most: how many groups there are to train.
   """
 
   def __init__(self, workdir: Path, workers: int = 0, most: int = 1):
     gpus = visible_gpus()
-    count = min(workers or len(gpus) or cores(), max(1, most))
+    count = min(workers or len(gpus) or (1 if _has_tpu() else cores()), max(1, most))
     self._workers = [
       _Worker(
         f"worker {number + 1}",
@@ -113,6 +116,7 @@ class Pool:
     """Gives a group of trials to a worker that is free; see `work.task`."""
     worker = next(worker for worker in self._workers if not worker.trials)
     worker.trials = tuple(trial["trial"] for trial in task["trials"] if not trial["left_out"])
+    worker.asks = task["asks"]
     worker.start()
     if worker.process.stdout.fileno() not in self._selector.get_map():
       self._selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
@@ -121,7 +125,7 @@ class Pool:
   def answer(self, trials: tuple[str, ...], go: bool) -> None:
     """Says whether trials that were evaluated are to go on, where their task asks."""
     for worker in self._workers:
-      if worker.trials and set(trials) <= set(worker.trials):
+      if worker.asks and worker.trials and set(trials) <= set(worker.trials):
         worker.send({"go": go})
 
   def happened(self, timeout: float) -> list[events.Event]:
@@ -164,7 +168,11 @@ class Pool:
     told: list[events.Event] = []
     end = time.monotonic() + STOP_SECONDS
     while any(worker.trials for worker in self._workers) and time.monotonic() < end:
-      told += self.happened(0.2)
+      for event in self.happened(0.2):
+        if isinstance(event, events.Evaluated):
+          self.answer(event.trials, go=True)  # it waits for that, and only then sees that it is to stop
+        # One that was still starting has nothing to save, and has not failed.
+        told.append(events.Saved(event.trials) if isinstance(event, events.Lost) else event)
     return told
 
 
@@ -180,6 +188,11 @@ def visible_gpus() -> list[str]:
   if "CUDA_VISIBLE_DEVICES" in os.environ:
     return [name for name in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if name and name != "-1"]
   return sorted(path.name.removeprefix("nvidia") for path in Path("/dev").glob("nvidia[0-9]*"))
+
+
+def _has_tpu() -> bool:
+  platform = os.environ.get("JAX_PLATFORMS", "tpu").split(",")[0]
+  return platform == "tpu" and importlib.util.find_spec("libtpu") is not None
 
 
 def _cores() -> list[int]:

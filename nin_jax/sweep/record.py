@@ -48,10 +48,14 @@ class Record:
     self._pruned: dict[str, dict] = {}
     for trial in self._trials:
       place = directory(workdir, trial.id)
-      if result := workdirs.result(place, trial.config):
-        self._results[trial.id] = result
+      self._look(trial)
       self._failures |= _read(place / "failure.json", trial.id)
       self._pruned |= _read(place / "pruned.json", trial.id)
+
+  def _look(self, trial: Trial) -> None:
+    """Takes in the trial's result, where it has one."""
+    if result := workdirs.result(directory(self._workdir, trial.id), trial.config):
+      self._results[trial.id] = result
 
   def add(self, trial: Trial) -> None:
     """Takes in one more trial, at the end of the plan."""
@@ -70,6 +74,10 @@ class Record:
       error: one line.
       final: no further attempt would do better.
     """
+    self._look(next(known for known in self._trials if known.id == trial))
+    if self.done(trial):  # it had come to its end, and could not tell
+      self.write()
+      return
     step, before = self.step(trial), self._failures.get(trial)
     attempts = before["attempts"] + 1 if before and step <= before["step"] else 1
     failure = {"error": error, "attempts": attempts, "final": final, "step": step}

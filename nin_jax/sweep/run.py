@@ -103,8 +103,9 @@ def run(workdir: Path, source: Source, record: Record, engine: Engine, shows: Sh
         engine.answer(event.trials, source.goes_on(event))
       settled = _note(event, record)
       for group, trials in running:
+        touched = trials & settled  # a group is settled once, by the event that its last trial is in
         trials -= settled
-        if settled and not trials:
+        if touched and not trials:
           source.settled(group, record)
     running[:] = [(group, trials) for group, trials in running if trials]
 

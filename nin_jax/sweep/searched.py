@@ -14,7 +14,7 @@ from nin_jax import data
 from nin_jax.errors import ConfigError
 from nin_jax.sweep import distributions, events, overriding, plan_file, planning, search, space, study
 from nin_jax.sweep.naming import short_names, short_value, trial_id
-from nin_jax.sweep.plan import Plan, groups, identity
+from nin_jax.sweep.plan import Plan, identity, points
 from nin_jax.sweep.record import Record
 from nin_jax.sweep.run import Group
 from nin_jax.sweep.trial import Trial
@@ -51,7 +51,7 @@ class Searched:
     self._ranges = search.ranges(plan)
     self._distributions = distributions.of(self._ranges)
     self.added: Callable[[Group], None] = lambda group: None
-    self._groups = {identity(group[0].config, seed=False): group for group in groups(plan.trials)}
+    self._groups = {identity(group[0].config, seed=False): group for group in points(plan.trials)}
     self._keys = {trial.id: key for key, group in self._groups.items() for trial in group}
     self._known: dict[str, int] = {}  # the number of the trial that the study knows a config by
     self._running: dict[str, optuna.Trial] = {}

@@ -40,11 +40,12 @@ def train(
     Interrupted: SIGTERM or SIGINT; what was running is saved.
     WorkdirError: nothing can be written any more.
   """
-  if plan.search:
-    plan = search.resume(plan, directory)
-  directory = plan_file.write(plan, directory)
+  plan_file.check(search.resume(plan, directory) if plan.search else plan, directory)
   with contextlib.ExitStack() as stack:
-    stack.enter_context(workdir.alone(directory))
+    stack.enter_context(workdir.alone(workdir.locate(directory)))
+    if plan.search:
+      plan = search.resume(plan, directory)
+    directory = plan_file.write(plan, directory)
     record, display = Record(directory, plan.trials, retries), Display(plan.trials)
     source = search.source(plan, directory, record, storage) if plan.search else run.Planned(groups(plan.trials))
     most = source.points if plan.search else len(groups(plan.trials))

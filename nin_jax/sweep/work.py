@@ -14,7 +14,6 @@ from nin_jax.sweep.trial import Trial
 from nin_jax.train import Interrupted, WorkdirError
 from nin_jax.train.loop import Seed, train_seeds
 from nin_jax.train.watch import Pruned, Watch
-from nin_jax.train.workdir import InUse
 
 TELL_SECONDS = 0.25  # at most so often does a step make an event
 WAIT_SECONDS = 30.0  # for the worker that was at a trial before: its parent or its node has gone, it is about to go
@@ -69,6 +68,12 @@ class _Teller(Watch):
     self.going.remove(trial)
     self._tell(events.Failed(trial, line(str(reason), 1000), final=True))
 
+  def ended(self, lane: int, result: dict) -> None:
+    trial = self._all[lane]
+    if trial in self.going:
+      self.going.remove(trial)
+      self._tell(events.Ended(trial, result))
+
   def evaluated(self, step: int, accuracies: Sequence[float]) -> bool:
     self._accuracies = tuple(accuracies)
     self._tell(events.Evaluated(tuple(self.going), step, self._accuracies))
@@ -109,9 +114,7 @@ def work(
       )
       for trial in task["trials"]
     ]
-    for lane, result in train_seeds(seeds, watched, wait_seconds).items():
-      if trials[lane] in watched.going:
-        tell(events.Ended(trials[lane], result))
+    train_seeds(seeds, watched, wait_seconds)
   except Pruned as pruned:
     tell(watched.pruned(pruned.step))
   except Interrupted:
@@ -119,9 +122,10 @@ def work(
   except WorkdirError as error:
     tell(events.Broken(tuple(watched.going), line(str(error), 1000)))
   except Exception as error:
-    user = isinstance(error, ConfigError)
-    if not user:
+    # A config that is impossible was refused when it was planned: what is left is for the machine to mend.
+    known = isinstance(error, ConfigError)
+    if not known:
       traceback.print_exc(file=sys.stderr)
-    said = str(error) if user else f"{type(error).__name__}: {error}"
+    said = str(error) if known else f"{type(error).__name__}: {error}"
     for trial in watched.going:
-      tell(events.Failed(trial, line(said, 1000), final=user and not isinstance(error, InUse)))
+      tell(events.Failed(trial, line(said, 1000), final=False))

@@ -98,6 +98,9 @@ def train_seeds(seeds: Sequence[Seed], watch: Watch, wait_seconds: float = 0.0) 
     As `train_and_evaluate`, but for TrainingStopped; Pruned: the watch ended it.
   """
   results = {lane: workdir.result(seed.directory, seed.config) for lane, seed in enumerate(seeds)}
+  for lane, result in results.items():
+    if result:
+      watch.ended(lane, result)
   open_lanes = [lane for lane, seed in enumerate(seeds) if not results[lane] and not seed.left_out]
   if open_lanes:
     begins = not any((seeds[lane].directory / "checkpoints").exists() for lane in open_lanes)
@@ -221,6 +224,7 @@ def _train(program: Alone | Together, runs: dict[int, Run], watch: Watch, profil
         raise Interrupted(broken_off.signal, total_steps) from None
       run.wait()
       run.finish(train)
+      watch.ended(lane, run.result)
 
 
 def _begin(runs: list[Run]) -> int:

@@ -62,9 +62,13 @@ class Run(contextlib.ExitStack):
     with contextlib.ExitStack() as opened:  # what was opened is closed again where the next can't be
       claim = workdir.claim(self.directory, self.setup.config, self._wait_seconds)
       processes.on_first(lambda: opened.enter_context(claim))
-      self._checkpoints = opened.enter_context(Checkpoints(self.directory, self.setup.config.checkpoint.keep))
+      self._checkpoints = opened.enter_context(Checkpoints(self.directory, self._keep()))
       self.push(opened.pop_all().__exit__)
     return self
+
+  def _keep(self) -> int:
+    """How many checkpoints stay: of several trainings two, so that all have one of the same step whenever they end."""
+    return max(self.setup.config.checkpoint.keep, 2 if self._together > 1 else 1)
 
   def restore(self) -> int | None:
     """Takes up the newest checkpoint that is whole, and returns its step; None where there is none."""

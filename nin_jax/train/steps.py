@@ -160,8 +160,9 @@ def train_step_of_seeds(
   """Makes step(state, arrays, batch, seeds) → (state, metrics) of several trainings that differ in their seed alone.
 
   Each device trains the seeds it is given, with their whole batches, so that nothing is sent between devices; each
-  seed's numbers are those of `train_step` with synchronised batch normalisation, to float tolerance. All leaves of
-  state, batch, seeds and metrics are [devices, seeds of a device, ...]; the state given is donated.
+  seed's numbers are those of `train_step` to float tolerance: on one device always, on several with synchronised batch
+  normalisation (and `train.accumulate_steps=1`, whose parts are cut otherwise there). All leaves of state, batch, seeds
+  and metrics are [devices, seeds of a device, ...]; the state given is donated.
 
   The seeds of a device are vmapped. On the CPU they are worked through in a loop instead, in the memory of one, with
   convolutions as patches: 1.2 to 1.4 times faster there.

@@ -27,6 +27,9 @@ class Watch:
   def stopped(self, lane: int, reason: Exception) -> None:
     """The training of this place in the program can't go on; the others do."""
 
+  def ended(self, lane: int, result: dict) -> None:
+    """The training of this place in the program has its `result.json`, from now or from before."""
+
   def evaluated(self, step: int, accuracies: Sequence[float]) -> bool:
     """Those that go on have these accuracies on the test images (0 to 1); returns whether they are to."""
     return True

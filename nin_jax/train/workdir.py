@@ -28,6 +28,7 @@ FREE = (
   "data.broken_images",
   "train.dead_steps",
 )
+SWEEP = "sweep.json"  # in a directory whose runs are in `trials/`
 _LOCK = ".lock"
 _RETRY_SECONDS = 0.2
 
@@ -60,6 +61,9 @@ def claim(directory: Path, config: ConfigDict, wait_seconds: float = 0.0) -> Ite
     ConfigError: the directory can't be made or written to, or holds the run of another config.
     InUse: another run is at it.
   """
+  if (directory / SWEEP).exists():
+    accepted = f"a new directory, or that of a run; this one holds a sweep ({SWEEP})"
+    raise ConfigError("--workdir", str(directory), accepted)
   if (directory / "config.json").exists():
     compare(directory, config)
   with alone(directory, wait_seconds):

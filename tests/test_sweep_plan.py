@@ -262,10 +262,10 @@ def test_an_accelerator_of_which_nothing_is_known(monkeypatch):
 
 
 def test_the_sweeps_of_the_configs():
-  widths = list(inception_digits.sweep_bottleneck())
-  assert len(widths) == 18
-  assert len({overrides.get("model.reduce_scale") for overrides in widths} - {None}) >= 5
-  assert {overrides["seed"] for overrides in widths} == {0, 1, 2}
+  widths = list(space.of(inception_digits.sweep_bottleneck()))
+  assert len(widths) == 30
+  assert len({overrides["model.reduce_scale"] for overrides in widths}) == 6
+  assert {overrides["seed"] for overrides in widths} == {0, 1, 2, 3, 4}
   cccp = make(list(space.of(nin_fashion_mnist.sweep_cccp()))[::3], "nin_fashion_mnist")
   assert len({trial.params for trial in cccp.trials}) == 5
   assert 350_388 in {trial.params for trial in cccp.trials}

@@ -141,6 +141,33 @@ def test_lost_workers_count_only_where_nothing_was_gained(tmp_path):
   assert {row["status"] for row in rows(tmp_path / "stuck")} == {"failed"}
 
 
+def test_workers_lost_in_one_moment_are_taken_up_once_each(tmp_path):
+  class AtOnce(Engine):
+    def happened(self, timeout):
+      told, self.at = [event for group in self.at.values() for event in group], {}
+      return told
+
+  groups = pairs(1, 2)
+  record = Record(tmp_path, [trial for group in groups for trial in group], 2)
+  engine = AtOnce(tmp_path, {trial.id: [("lost", 10)] for group in groups for trial in group})
+  run.run(tmp_path, run.Planned(groups), record, engine, Seen())
+  assert sorted(engine.submitted) == [("000", "001")] * 2 + [("002", "003")] * 2
+  assert [row["attempts"] for row in rows(tmp_path)] == [2] * 4
+
+
+def test_a_result_that_a_lost_worker_could_not_tell_of_counts(tmp_path):
+  class Silent(Engine):
+    def submit(self, task):
+      super().submit(task)
+      for going in self.at:
+        self.at[going] = [events.Lost(going, "worker 1 ended with signal SIGKILL")]
+
+  [group] = pairs(1)
+  record = Record(tmp_path, group, 0)
+  run.run(tmp_path, run.Planned([group]), record, Silent(tmp_path, {}), Seen())
+  assert {row["status"] for row in rows(tmp_path)} == {"done"}
+
+
 def test_a_disk_that_is_full_ends_the_sweep(tmp_path):
   broken = events.Broken(("000", "001"), "results.jsonl can't be written: No space left on device")
   with pytest.raises(WorkdirError, match="No space left"):

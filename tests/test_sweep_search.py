@@ -9,7 +9,7 @@ import pytest
 from searches import AXES, RATES, Fake, Silent, accuracy, base, planned, searched, start, states, trials
 from test_sweep_commands import files
 
-from configs import inception_digits
+from configs import inception_cifar10
 from nin_jax.errors import ConfigError
 from nin_jax.sweep import distributions, plan_file, plan_table, ranges, run, search, space
 
@@ -201,7 +201,7 @@ def test_another_search_or_other_limits_need_another_directory(tmp_path):
 @pytest.mark.parametrize(
   ("sweep", "said"),
   [
-    (inception_digits.sweep_bottleneck(), "--search='optuna': .*; a chain has no independent axes"),
+    (inception_cifar10.sweep_bottleneck(), "--search='optuna': .*; a chain has no independent axes"),
     (space.zip({"seed": [1, 2], "data.crop": [0, 8]}), "a zip has no independent axes"),
     ([{"data.crop": 8}], "a list of overrides has no independent axes"),
     ({"seed": range(3)}, "that varies more than the seed"),

@@ -32,6 +32,13 @@ def claim(directory, config):
     pass
 
 
+def test_a_sweeps_directory_is_no_runs(tmp_path):
+  (tmp_path / "sweep.json").write_text("{}")
+  with pytest.raises(ConfigError, match="this one holds a sweep"), workdir.claim(tmp_path, config_of()):
+    pass
+  assert [path.name for path in tmp_path.iterdir()] == ["sweep.json"]
+
+
 def test_a_claimed_directory_holds_the_config(tmp_path):
   config = config_of(**{"seed": 5, "optimizer.learning_rate_factors": (("block3/.*", 0.1),)})
   claim(tmp_path / "a" / "b", config)

@@ -25,7 +25,7 @@ ENGINE = flags.DEFINE_enum("engine", "local", ["local", "ray"], "What trains: pr
 ADDRESS = flags.DEFINE_string(
   "ray_address", None, "HOST:PORT of a Ray cluster, or auto; by default one of this machine."
 )
-WORKERS = flags.DEFINE_integer("workers", 0, "So many programs at once; 0: what fits.", lower_bound=0)
+WORKERS = flags.DEFINE_integer("workers", None, "So many programs at once; by default what fits.", lower_bound=1)
 RETRIES = flags.DEFINE_integer("retries", 2, "How many times a trial that failed is tried again.", lower_bound=0)
 MAX_MACS = flags.DEFINE_string("max_macs", None, "Leave out trials with more MACs an image: 300M, 1.5G, 2e9.")
 MAX_PARAMS = flags.DEFINE_string("max_params", None, "Leave out trials with more parameters.")
@@ -72,7 +72,7 @@ def _train(plan) -> int:
   from nin_jax.train import Interrupted, WorkdirError
 
   try:
-    record = train(plan, WORKDIR.value, ENGINE.value, WORKERS.value, ADDRESS.value, RETRIES.value, STORAGE.value)
+    record = train(plan, WORKDIR.value, ENGINE.value, WORKERS.value or 0, ADDRESS.value, RETRIES.value, STORAGE.value)
     for trial, error in record.failures().items():
       print(f"failed: {trial}: {error}", file=sys.stderr)
     if record.any_done():

@@ -10,6 +10,7 @@ import sweep_files
 
 from nin_jax import report
 from nin_jax.report import page as pages
+from nin_jax.train import budget
 
 
 @pytest.fixture(scope="module")
@@ -98,12 +99,10 @@ def test_layers_are_those_of_the_cost_model(sweep):
 
 
 def test_equal_networks_are_traced_once_and_what_cannot_be_told_is_said(tmp_path, monkeypatch):
-  from nin_jax.report import layers
-
   calls = []
-  real = layers.inference_cost
-  monkeypatch.setattr(layers, "inference_cost", lambda *given: calls.append(1) or real(*given))
-  layers._cost.cache_clear()
+  real = budget.inference_cost
+  monkeypatch.setattr(budget, "inference_cost", lambda *given: calls.append(1) or real(*given))
+  budget._model_cost.cache_clear()
   rows = sweep_files.write(tmp_path, scales=(0.25, 0.5, 1.0), failed=None, waiting=None)
   same = json.loads((tmp_path / "trials" / rows[0]["trial"] / "config.json").read_text())
   same["optimizer"]["learning_rate"] = 0.01

@@ -51,11 +51,11 @@ def train(
     most = source.points if plan.search else len(groups(plan.trials))
     chosen = RayEngine(directory, address, workers, most) if engine == "ray" else Pool(directory, workers, most)
     stack.enter_context(chosen)
-    stack.enter_context(display)
-    display.done_before(record.over(), record.failures())
     if plan.search:
       display.add((), source.to_come)
       source.added = lambda group: display.add(group, source.to_come)
+    display.done_before(record.over(), record.failures())
+    stack.enter_context(display)
     run.run(directory, source, record, chosen, display)
     if plan.search:
       display.add((), source.to_come)

@@ -10,7 +10,7 @@ from jax import lax
 
 from nin_jax.errors import ImageTooSmall
 from nin_jax.ops import conv, pointwise
-from nin_jax.ops.conv import LOWERINGS, lowered_as
+from nin_jax.ops.lowering import LOWERINGS, lowered_as
 
 
 def arrays(seed, *shapes):

@@ -13,6 +13,7 @@ import jax
 
 from nin_jax.cost import arithmetic, primitives
 from nin_jax.cost import scope as scopes
+from nin_jax.ops.lowering import lowered_as
 
 Jaxpr = Any  # jax's Jaxpr or ClosedJaxpr; the difference is going away, and both are read here
 
@@ -78,8 +79,12 @@ class Program:
 
 
 def trace(fn: Callable[..., Any], *args: Any) -> Program:
-  """The program of `fn(*args)`; `args` are pytrees of arrays or of `jax.ShapeDtypeStruct`."""
-  closed = jax.make_jaxpr(fn)(*args)
+  """The program of `fn(*args)`; `args` are pytrees of arrays or of `jax.ShapeDtypeStruct`.
+
+  Convolutions are in it as they are, however they would be computed here.
+  """
+  with lowered_as("xla"):
+    closed = jax.make_jaxpr(fn)(*args)
   inliner = _Inliner()
   inputs = [_value(var.aval) for var in closed.jaxpr.invars]
   outputs = inliner.inline(closed, inputs, scopes.Scope(), 1)

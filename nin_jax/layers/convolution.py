@@ -33,10 +33,11 @@ class _Convolution(nn.Module):
   def _convolve(self, operation: Callable[..., Array], x: Array, kernel_shape: tuple[int, ...]) -> Array:
     kernel = self.param("kernel", self.kernel_init, kernel_shape, jnp.float32)
     bias = None if self.norm else self.param("bias", self.bias_init, (self.features,), jnp.float32)
-    y = operation(x.astype(self.dtype), kernel, bias)
+    fused = self.activation is nn.relu and not self.norm
+    y = operation(x.astype(self.dtype), kernel, bias, relu=fused)
     if self.norm:
       y = self.norm(name="norm")(y)
-    return self.activation(y) if self.activation else y
+    return self.activation(y) if self.activation and not fused else y
 
 
 class Pointwise(_Convolution):
@@ -52,8 +53,8 @@ class Pointwise(_Convolution):
 
   @nn.compact
   def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 d"]:
-    def operation(x, kernel, bias):
-      return ops.pointwise(x, kernel, bias, self.strides, self.groups, self.result_dtype)
+    def operation(x, kernel, bias, relu):
+      return ops.pointwise(x, kernel, bias, self.strides, self.groups, self.result_dtype, relu)
 
     return self._convolve(operation, x, (x.shape[-1] // self.groups, self.features))
 
@@ -69,8 +70,8 @@ class Conv(_Convolution):
 
   @nn.compact
   def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 d"]:
-    def operation(x, kernel, bias):
-      return ops.conv(x, kernel, bias, self.strides, self.padding, self.dilation, self.groups)
+    def operation(x, kernel, bias, relu):
+      return ops.conv(x, kernel, bias, self.strides, self.padding, self.dilation, self.groups, relu)
 
     return self._convolve(operation, x, (*pair(self.kernel), x.shape[-1] // self.groups, self.features))
 
@@ -91,10 +92,10 @@ class Dense(_Convolution):
   def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 d"]:
     height, width = pair(self.size)
 
-    def operation(x, kernel, bias):
+    def operation(x, kernel, bias, relu):
       if x.shape[1:3] != (height, width):
-        return ops.conv(x, kernel, bias, padding="VALID")
+        return ops.conv(x, kernel, bias, padding="VALID", relu=relu)
       flat = x.reshape(-1, 1, 1, height * width * x.shape[-1])
-      return ops.pointwise(flat, kernel.reshape(-1, self.features), bias)
+      return ops.pointwise(flat, kernel.reshape(-1, self.features), bias, relu=relu)
 
     return self._convolve(operation, x, (height, width, x.shape[-1], self.features))

@@ -1,34 +1,18 @@
-"""The k×k convolution, and its lowerings."""
+"""The k×k convolution, with its bias and ReLU, and their gradients."""
 
-import contextlib
-import contextvars
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from nin_jax.ops.padding import Padding, Pads, explicit_padding, pair, positions
+from nin_jax.ops import epilogue, lowering, onednn, patches, winograd, xla
+from nin_jax.ops.geometry import Geometry
+from nin_jax.ops.padding import Padding, explicit_padding, pair
 
-LOWERINGS = ("xla", "patches")
-_lowering = contextvars.ContextVar("lowering", default="xla")
-
-
-@contextlib.contextmanager
-def lowered_as(lowering: str) -> Iterator[None]:
-  """Within it, convolutions are traced in one of the `LOWERINGS`; all agree to float32 tolerance.
-
-  `xla` is XLA's own convolution. `patches` is a matrix product with the kernel's taps side by side: what to take where
-  XLA's CPU convolution falls to a slow path, which it does in loops (15 to 30 times slower) and for the groups that
-  `vmap` over kernels makes of it (4 times slower on Network in Network).
-  """
-  if lowering not in LOWERINGS:
-    raise ValueError(f"lowering={lowering!r}: accepted is one of {', '.join(LOWERINGS)}")
-  token = _lowering.set(lowering)
-  try:
-    yield
-  finally:
-    _lowering.reset(token)
+_MODULES = {"xla": xla, "patches": patches, "winograd": winograd, "onednn": onednn}
 
 
 def conv(
@@ -39,8 +23,11 @@ def conv(
   padding: Padding = "SAME",
   dilation: int | Sequence[int] = 1,
   groups: int = 1,
+  relu: bool = False,
 ) -> Float[Array, "n h2 w2 d"]:
   """k×k convolution (cross-correlation, as everywhere in the field), channels last.
+
+  How it is computed is chosen by its shape: see `lowering`.
 
   Args:
     x: maps; their type is the type of compute.
@@ -50,6 +37,7 @@ def conv(
     padding: see `explicit_padding`.
     dilation: distance of the kernel's taps.
     groups: number of groups; c for a depthwise convolution.
+    relu: whether the result goes through max(·, 0), before rounding too.
 
   Returns:
     Maps in the type of x; products are accumulated in float32.
@@ -57,47 +45,60 @@ def conv(
   Raises:
     ImageTooSmall: the kernel does not fit.
   """
-  strides, dilation = pair(strides), pair(dilation)
-  window = tuple((k - 1) * d + 1 for k, d in zip(kernel.shape[:2], dilation, strict=True))
-  pads = explicit_padding(padding, x.shape[1:3], window, strides)
-  lower = _patches if _lowering.get() == "patches" and groups == 1 else _xla
-  y = lower(x, kernel.astype(x.dtype), strides, pads, dilation, groups)
-  if bias is not None:
-    y = y + bias
-  return y.astype(x.dtype)
+  geometry = Geometry(pair(strides), ((0, 0), (0, 0)), pair(dilation), groups)
+  window = geometry.window(kernel.shape[:2])
+  geometry = geometry._replace(pads=explicit_padding(padding, x.shape[1:3], window, geometry.strides))
+  if lowering.plain():
+    return epilogue.apply(xla.forward(x, kernel.astype(x.dtype), geometry), bias, relu, x.dtype)
+  return _convolve(x, kernel, bias, geometry, relu)
 
 
-def _xla(
-  x: Array, kernel: Array, strides: tuple[int, int], pads: Pads, dilation: tuple[int, int], groups: int
-) -> Array:
-  return lax.conv_general_dilated(
-    x,
-    kernel,
-    strides,
-    pads,
-    rhs_dilation=dilation,
-    feature_group_count=groups,
-    dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    preferred_element_type=jnp.float32,
-  )
+def _lower(x: Array, kernel: Array, geometry: Geometry, bias: Array | None = None, relu: bool = False) -> Array:
+  """The convolution with what comes after it, in the type of x."""
+  name = lowering.chosen(lowering.FORWARD, x.shape, kernel.shape, geometry, x.dtype)
+  kernel = kernel.astype(x.dtype)
+  if name == "onednn":
+    return onednn.forward(x, kernel, geometry, bias, relu, x.dtype)
+  return epilogue.apply(_MODULES[name].forward(x, kernel, geometry), bias, relu, x.dtype)
 
 
-def _patches(
-  x: Array, kernel: Array, strides: tuple[int, int], pads: Pads, dilation: tuple[int, int], groups: int
-) -> Array:
-  """[positions, taps · c] · [taps · c, d]; groups is 1."""
-  del groups
-  kh, kw, channels, features = kernel.shape
-  window = tuple((k - 1) * d + 1 for k, d in zip((kh, kw), dilation, strict=True))
-  height, width = positions(x.shape[1:3], window, strides, pads)
-  x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _convolve(x: Array, kernel: Array, bias: Array | None, geometry: Geometry, relu: bool) -> Array:
+  return _lower(x, kernel, geometry, bias, relu)
 
-  def tap(row: int, column: int) -> Array:
-    row, column = row * dilation[0], column * dilation[1]
-    limit = (row + (height - 1) * strides[0] + 1, column + (width - 1) * strides[1] + 1)
-    return lax.slice(x, (0, row, column, 0), (x.shape[0], *limit, channels), (1, *strides, 1))
 
-  taps = jnp.concatenate([tap(row, column) for row in range(kh) for column in range(kw)], axis=-1)
-  flat = taps.reshape(-1, kh * kw * channels), kernel.reshape(-1, features)
-  y = jnp.einsum("pc,cd->pd", *flat, preferred_element_type=jnp.float32)
-  return y.reshape(x.shape[0], height, width, features)
+def _forward(x: Array, kernel: Array, bias: Array | None, geometry: Geometry, relu: bool) -> tuple[Array, tuple]:
+  y = _lower(x, kernel, geometry, bias, relu)
+  return y, (x, kernel, bias is not None, y if relu else None)
+
+
+def _backward(geometry: Geometry, relu: bool, kept: tuple, g: Array) -> tuple[Array, Array, Array | None]:
+  x, kernel, biased, y = kept
+  g, dbias = epilogue.gradient(g, y, biased)
+  dx = _input_gradient(g, kernel, x.shape, geometry)
+  name = lowering.chosen(lowering.KERNEL, x.shape, kernel.shape, geometry, x.dtype)
+  dkernel = _MODULES[name].kernel_gradient(x, g, kernel.shape, geometry)
+  return dx, dkernel.astype(kernel.dtype), dbias
+
+
+_convolve.defvjp(_forward, _backward)
+
+
+def _input_gradient(g: Array, kernel: Array, shape: tuple[int, ...], geometry: Geometry) -> Array:
+  """The gradient of maps of that shape: the convolution of the result's with the kernel turned round.
+
+  Strides become zeros between the result's positions, padding what it lacks to the kernel's reach.
+  """
+  if geometry.groups > 1:
+    return xla.input_gradient(g, kernel.astype(g.dtype), shape, geometry).astype(g.dtype)
+  turned = jnp.swapaxes(kernel[::-1, ::-1], 2, 3)
+  spread, rest = [(0, 0, 0)], []
+  for n, out, span, step, (low, _) in zip(
+    shape[1:3], g.shape[1:3], geometry.window(kernel.shape[:2]), geometry.strides, geometry.pads, strict=True
+  ):
+    before = span - 1 - low
+    rest.append((max(before, 0), max(after := n - (out - 1) * step - 1 + low, 0)))
+    spread.append((min(before, 0), min(after, 0), step - 1))
+  if any(map(any, spread)):
+    g = lax.pad(g, jnp.zeros((), g.dtype), [*spread, (0, 0, 0)])
+  return _lower(g, turned, Geometry(pads=tuple(rest), dilation=geometry.dilation))

@@ -1,11 +1,16 @@
 """The 1×1 convolution: one matrix applied at every position."""
 
 from collections.abc import Sequence
+from functools import partial
 
+import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from nin_jax.ops import epilogue, lowering, onednn, products
+from nin_jax.ops.geometry import Geometry
 from nin_jax.ops.padding import pair
 
 
@@ -16,6 +21,7 @@ def pointwise(
   strides: int | Sequence[int] = 1,
   groups: int = 1,
   dtype: DTypeLike | None = None,
+  relu: bool = False,
 ) -> Float[Array, "*batch h2 w2 d"]:
   """1×1 convolution as an einsum on flattened positions: y[p, d] = sum_c x[p, c] kernel[c, d] + bias[d].
 
@@ -30,6 +36,7 @@ def pointwise(
     strides: keep each s-th row and column; nothing is computed for the others.
     groups: number of groups g; kernel has c / g rows.
     dtype: of the result; None: that of x.
+    relu: whether the result goes through max(·, 0), before rounding too.
 
   Returns:
     Maps of ceil(h / s) × ceil(w / s); products are accumulated in float32.
@@ -43,14 +50,41 @@ def pointwise(
   row_stride, column_stride = pair(strides)
   if (row_stride, column_stride) != (1, 1):
     x = x[..., ::row_stride, ::column_stride, :]
-  kernel = kernel.astype(x.dtype)
-  if groups == 1:
-    y = jnp.einsum("pc,cd->pd", x.reshape(-1, channels), kernel, preferred_element_type=jnp.float32)
-  else:
+  shape, dtype = (*x.shape[:-1], features), jnp.dtype(dtype or x.dtype)
+  if groups > 1:
     grouped = x.reshape(-1, groups, rows)
-    kernel = kernel.reshape(rows, groups, features // groups)
+    kernel = kernel.astype(x.dtype).reshape(rows, groups, features // groups)
     y = jnp.einsum("pgc,cgd->pgd", grouped, kernel, preferred_element_type=jnp.float32)
-  y = y.reshape(*x.shape[:-1], features)
-  if bias is not None:
-    y = y + bias
-  return y.astype(dtype or x.dtype)
+    return epilogue.apply(y.reshape(-1, features), bias, relu, dtype).reshape(shape)
+  flat = x.reshape(-1, channels)
+  if lowering.plain():
+    y = epilogue.apply(products.forward(flat, kernel.astype(x.dtype)), bias, relu, dtype)
+  else:
+    y = _apply(flat, kernel, bias, relu, dtype)
+  return y.reshape(shape)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _apply(x: Array, kernel: Array, bias: Array | None, relu: bool, dtype: jnp.dtype) -> Array:
+  """On flattened positions, with gradients of its own: see `products.kernel_gradient`."""
+  return epilogue.apply(products.forward(x, kernel.astype(x.dtype)), bias, relu, dtype)
+
+
+def _forward(x: Array, kernel: Array, bias: Array | None, relu: bool, dtype: jnp.dtype) -> tuple[Array, tuple]:
+  # Settled: the next layer and the gradients would each compute it for themselves.
+  y = lax.optimization_barrier(_apply(x, kernel, bias, relu, dtype))
+  return y, (x, kernel, bias is not None, y if relu else None)
+
+
+def _backward(relu: bool, dtype: jnp.dtype, kept: tuple, g: Array) -> tuple[Array, Array, Array | None]:
+  x, kernel, biased, y = kept
+  g, dbias = epilogue.gradient(g, y, biased)
+  g = g.astype(x.dtype)
+  dx = products.input_gradient(g, kernel.astype(x.dtype)).astype(x.dtype)
+  as_maps, as_kernel = (1, 1, *x.shape), (1, 1, *kernel.shape)
+  name = lowering.chosen(lowering.KERNEL, as_maps, as_kernel, Geometry(), x.dtype)
+  sum_of_products = onednn.product_kernel_gradient if name == "onednn" else products.kernel_gradient
+  return dx, sum_of_products(x, g).astype(kernel.dtype), dbias
+
+
+_apply.defvjp(_forward, _backward)

@@ -20,7 +20,7 @@ from jaxtyping import Array, Int, UInt32
 from ml_collections import ConfigDict
 
 from nin_jax.data import Pipeline
-from nin_jax.ops.conv import lowered_as
+from nin_jax.ops.lowering import lowered_as
 from nin_jax.train import averaging
 from nin_jax.train.compilation import quick
 from nin_jax.train.objective import cross_entropy, objective

@@ -1,0 +1,190 @@
+"""Training and inference against PyTorch: the same networks, update rule and batches, in turns.
+
+python -m benchmarks.throughput [--networks nin_cifar10 googlenet_torchvision] [--precisions float32 bfloat16]
+  [--batch 64 128] [--rounds 7] [--seconds 2] [--tuned_pytorch] [--compiled_pytorch] [--json FILE]
+
+Each side is a process of its own, which steps while the others wait: ours as the entry points set it up, PyTorch's as
+the user's environment has it. `--tuned_pytorch` adds PyTorch with our allocator's settings, `--compiled_pytorch` with
+torch.compile. Ours is the step of `nin_jax.train` with its input, from a resident data set of noise; PyTorch's batches
+are tensors already. Both keep channels last, drop out in training, and decay kernels alone; parameters and MACs are
+counted on both sides and have to be equal. Without PyTorch, ours runs alone.
+
+A ratio is the median over the rounds of ours / theirs, with the smallest and the largest; speeds are medians.
+"""
+
+import argparse
+import contextlib
+import importlib.util
+import json
+import os
+import shlex
+import statistics
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import machine, turns
+from benchmarks.cases import BATCHES, config_of
+from benchmarks.worker import Worker
+from nin_jax.sweep.pool import MALLOC  # what our entry points give the allocator
+
+MODES = ("inference", "training")  # in this order: a process's peak memory only grows
+OURS, PYTORCH, TUNED, COMPILED = "nin_jax", "pytorch", "pytorch_tuned", "pytorch_compiled"
+# On a GPU the sides take turns on the first one, and share its memory.
+_GPU = {"CUDA_VISIBLE_DEVICES": "0", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.45"}
+_TUNED = {"GLIBC_TUNABLES": MALLOC}
+
+
+def measure(
+  network: str, precision: str, batch: int, others: Sequence[str], rounds: int, seconds: float, modes: Sequence[str]
+) -> list[dict]:
+  """One result for each mode.
+
+  Args:
+    network: of `BATCHES`.
+    precision: "float32" or "bfloat16".
+    batch: images a step.
+    others: the sides besides ours.
+    rounds: how often each side has its turn.
+    seconds: that a turn lasts, but at least one step.
+    modes: of `MODES`.
+
+  Returns:
+    {"network", "precision", "batch", "mode", "params", "macs", "sides": {side: {"images_per_second" (median), "rounds",
+    "steps_per_turn", "peak_bytes", "device_peak_bytes"}}, "ratios": {side: {"median", "least", "most"}}, "of_peak" (of
+    ours), "device"}; `params` and `macs` of the mode, auxiliary heads included in training.
+  """
+  shared = {name: value for name, value in _GPU.items() if name not in os.environ and others}
+  config = config_of(network, precision, batch)
+  with contextlib.ExitStack() as stack:
+    sides = {OURS: stack.enter_context(Worker("benchmarks.nin_jax_side", {**shared, **_TUNED}))}
+    about = sides[OURS].ask("prepare", network=network, precision=precision, batch=batch)
+    for side in others:
+      environment = {**shared, **(_TUNED if side == TUNED else {})}
+      sides[side] = stack.enter_context(Worker("benchmarks.pytorch_side", environment))
+      case = {"image_size": about["image_size"], "num_classes": config.model.num_classes, "compiled": side == COMPILED}
+      theirs = sides[side].ask("prepare", network=network, precision=precision, batch=batch, **case)
+      check_equal(about, theirs)
+    results = []
+    for mode in modes:
+      counts = {side: _steps(worker, mode, seconds) for side, worker in sides.items()}
+      measure_one = {side: partial(_speed, worker, mode, counts[side], batch) for side, worker in sides.items()}
+      measured = turns.in_turns(measure_one, rounds)
+      memory = {side: worker.ask("memory") for side, worker in sides.items()}
+      results.append(summary(about, mode, batch, measured, counts, memory, network, precision))
+  return results
+
+
+def check_equal(ours: dict, theirs: dict) -> None:
+  """Raises AssertionError where the two sides' networks differ in parameters or MACs."""
+  for mode in MODES:
+    if ours[mode] != theirs[mode]:
+      raise AssertionError(f"not the same network in {mode}: ours has {ours[mode]}, PyTorch's {theirs[mode]}")
+
+
+def summary(
+  about: dict, mode: str, batch: int, measured: dict, counts: dict, memory: dict, network: str, precision: str
+) -> dict:
+  """What `measure` returns for one mode."""
+  medians = {side: statistics.median(speeds) for side, speeds in measured.items()}
+  peak = about["peak_flops"]
+  return {
+    "network": network,
+    "precision": precision,
+    "batch": batch,
+    "mode": mode,
+    **about[mode],
+    "sides": {
+      side: {"images_per_second": medians[side], "rounds": speeds, "steps_per_turn": counts[side], **memory[side]}
+      for side, speeds in measured.items()
+    },
+    "ratios": {side: vars(turns.ratio(measured[OURS], speeds)) for side, speeds in measured.items() if side != OURS},
+    "of_peak": peak and about["step_flops"][mode] * medians[OURS] / batch / peak,
+    "peak": "of the measured matmul peak" if about["platform"] == "cpu" else "MFU",
+    "device": about["device"],
+  }
+
+
+def _steps(worker: Worker, mode: str, seconds: float) -> int:
+  """How many steps a turn has; the first ones, which compile and warm up, are left out."""
+  worker.ask("time", mode=mode, count=2)
+  return max(1, round(seconds / worker.ask("time", mode=mode, count=1)["seconds"]))
+
+
+def _speed(worker: Worker, mode: str, count: int, batch: int) -> float:
+  """Images per second in one turn."""
+  return count * batch / worker.ask("time", mode=mode, count=count)["seconds"]
+
+
+def table(results: Sequence[dict]) -> Table:
+  """A row for each result."""
+  others = list(dict.fromkeys(side for result in results for side in result["ratios"]))
+  shown = Table(title="images per second (peak memory)")
+  for name in ("network", "batch", "type", "", OURS, next((result["peak"] for result in results), "")):
+    shown.add_column(name)
+  for side in others:
+    shown.add_column(side)
+    shown.add_column("ratio (least–most)")
+  for result in results:
+    cells = [result["network"], str(result["batch"]), result["precision"], result["mode"]]
+    cells += [_shown(result["sides"][OURS]), f"{result['of_peak']:.0%}" if result["of_peak"] else "–"]
+    for side in others:
+      ratio = result["ratios"][side]
+      cells += [
+        _shown(result["sides"][side]),
+        f"[bold]{ratio['median']:.2f}[/bold] ({ratio['least']:.2f}–{ratio['most']:.2f})",
+      ]
+    shown.add_row(*cells)
+  return shown
+
+
+def _shown(side: dict) -> str:
+  peak = side["device_peak_bytes"] or side["peak_bytes"]
+  return f"{side['images_per_second']:,.1f}" + (f" ({peak / 2**30:.2f} GiB)" if peak else "")
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(
+    description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+  )
+  defaults = ["nin_cifar10", "googlenet_torchvision"]
+  parser.add_argument("--networks", nargs="+", choices=list(BATCHES), default=defaults, help="files in configs/")
+  parser.add_argument("--precisions", nargs="+", choices=["float32", "bfloat16"], default=["float32", "bfloat16"])
+  parser.add_argument("--batch", nargs="+", type=int, help="images a step, in place of each network's own")
+  parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
+  parser.add_argument("--rounds", type=int, default=7, help="how often each side has its turn")
+  parser.add_argument("--seconds", type=float, default=2.0, help="that a turn lasts, but at least one step")
+  parser.add_argument("--tuned_pytorch", action="store_true", help="adds PyTorch with our allocator's settings")
+  parser.add_argument("--compiled_pytorch", action="store_true", help="adds PyTorch with torch.compile")
+  parser.add_argument("--ours_alone", action="store_true", help="leaves PyTorch out")
+  parser.add_argument("--json", type=Path, help="where the results go as JSON")
+  asked = parser.parse_args()
+  others = [PYTORCH, *[TUNED] * asked.tuned_pytorch, *[COMPILED] * asked.compiled_pytorch]
+  console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+  if asked.ours_alone or importlib.util.find_spec("torch") is None:
+    others = []
+  about = {"command": f"python -m benchmarks.throughput {shlex.join(sys.argv[1:])}".strip(), **machine.describe()}
+  console.print(f"$ {about['command']}\n{machine.heading(about)}", markup=False)
+  results: list[dict] = []
+  for network in asked.networks:
+    for precision in asked.precisions:
+      for batch in asked.batch or BATCHES[network]:
+        console.print(f"{network}, {precision}, batch {batch} …", markup=False, end="", soft_wrap=True)
+        new = measure(network, precision, batch, others, asked.rounds, asked.seconds, asked.modes)
+        for result in new:
+          speeds = ", ".join(f"{side} {told['images_per_second']:,.1f}" for side, told in result["sides"].items())
+          console.print(f" {result['mode']}: {speeds};", markup=False, end="", soft_wrap=True)
+        console.print()
+        results += new
+        if asked.json:  # after each, so that a run that is broken off leaves what it has
+          asked.json.parent.mkdir(parents=True, exist_ok=True)
+          asked.json.write_text(json.dumps({**about, "results": results}, indent=2) + "\n")
+  console.print(table(results))
+
+
+if __name__ == "__main__":
+  main()

@@ -15,28 +15,20 @@ A ratio is the median over the rounds of ours / theirs, with the smallest and th
 import argparse
 import contextlib
 import importlib.util
-import json
-import os
-import shlex
 import statistics
 import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
-from benchmarks import machine, turns
+from benchmarks import output, turns
 from benchmarks.cases import BATCHES, config_of
 from benchmarks.worker import Worker
-from nin_jax.sweep.pool import MALLOC  # what our entry points give the allocator
 
 MODES = ("inference", "training")  # in this order: a process's peak memory only grows
 OURS, PYTORCH, TUNED, COMPILED = "nin_jax", "pytorch", "pytorch_tuned", "pytorch_compiled"
-# On a GPU the sides take turns on the first one, and share its memory.
-_GPU = {"CUDA_VISIBLE_DEVICES": "0", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.45"}
-_TUNED = {"GLIBC_TUNABLES": MALLOC}
 
 
 def measure(
@@ -58,14 +50,12 @@ def measure(
     "steps_per_turn", "peak_bytes", "device_peak_bytes"}}, "ratios": {side: {"median", "least", "most"}}, "of_peak" (of
     ours), "device"}; `params` and `macs` of the mode, auxiliary heads included in training.
   """
-  shared = {name: value for name, value in _GPU.items() if name not in os.environ and others}
   config = config_of(network, precision, batch)
   with contextlib.ExitStack() as stack:
-    sides = {OURS: stack.enter_context(Worker("benchmarks.nin_jax_side", {**shared, **_TUNED}))}
+    sides = {OURS: stack.enter_context(Worker("benchmarks.nin_jax_steps", tuned=True, shares=bool(others)))}
     about = sides[OURS].ask("prepare", network=network, precision=precision, batch=batch)
     for side in others:
-      environment = {**shared, **(_TUNED if side == TUNED else {})}
-      sides[side] = stack.enter_context(Worker("benchmarks.pytorch_side", environment))
+      sides[side] = stack.enter_context(Worker("benchmarks.pytorch_steps", tuned=side == TUNED, shares=True))
       case = {"image_size": about["image_size"], "num_classes": config.model.num_classes, "compiled": side == COMPILED}
       theirs = sides[side].ask("prepare", network=network, precision=precision, batch=batch, **case)
       check_equal(about, theirs)
@@ -104,7 +94,7 @@ def summary(
     },
     "ratios": {side: vars(turns.ratio(measured[OURS], speeds)) for side, speeds in measured.items() if side != OURS},
     "of_peak": peak and about["step_flops"][mode] * medians[OURS] / batch / peak,
-    "peak": "of the measured matmul peak" if about["platform"] == "cpu" else "MFU",
+    "peak": "of the measured matmul peak" if about["platform"] == "cpu" else "model FLOPs utilisation (MFU)",
     "device": about["device"],
   }
 
@@ -124,8 +114,9 @@ def table(results: Sequence[dict]) -> Table:
   """A row for each result."""
   others = list(dict.fromkeys(side for result in results for side in result["ratios"]))
   shown = Table(title="images per second (peak memory)")
-  for name in ("network", "batch", "type", "", OURS, next((result["peak"] for result in results), "")):
+  for name in ("network", "batch", "type", "", OURS, "of peak"):
     shown.add_column(name)
+  shown.caption = f"of peak: {results[0]['peak']}" if results else None
   for side in others:
     shown.add_column(side)
     shown.add_column("ratio (least–most)")
@@ -164,11 +155,9 @@ def main() -> None:
   parser.add_argument("--json", type=Path, help="where the results go as JSON")
   asked = parser.parse_args()
   others = [PYTORCH, *[TUNED] * asked.tuned_pytorch, *[COMPILED] * asked.compiled_pytorch]
-  console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
   if asked.ours_alone or importlib.util.find_spec("torch") is None:
     others = []
-  about = {"command": f"python -m benchmarks.throughput {shlex.join(sys.argv[1:])}".strip(), **machine.describe()}
-  console.print(f"$ {about['command']}\n{machine.heading(about)}", markup=False)
+  console, about = output.begin("throughput", sys.argv[1:])
   results: list[dict] = []
   for network in asked.networks:
     for precision in asked.precisions:
@@ -180,9 +169,7 @@ def main() -> None:
           console.print(f" {result['mode']}: {speeds};", markup=False, end="", soft_wrap=True)
         console.print()
         results += new
-        if asked.json:  # after each, so that a run that is broken off leaves what it has
-          asked.json.parent.mkdir(parents=True, exist_ok=True)
-          asked.json.write_text(json.dumps({**about, "results": results}, indent=2) + "\n")
+        output.write(asked.json, about, {"results": results})  # after each, lest a run broken off leaves nothing
   console.print(table(results))
 
 

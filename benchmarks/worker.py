@@ -6,17 +6,17 @@ talk in lines of JSON: {"do": name, …arguments} and, back, what the worker's f
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-try:
-  import resource
-except ImportError:  # Windows has none
-  resource = None
+from nin_jax.sweep.pool import MALLOC  # what our entry points give the allocator
 
 ROOT = Path(__file__).parent.parent
+# On a GPU the sides take turns on the first one, and share its memory.
+_GPU = {"CUDA_VISIBLE_DEVICES": "0", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.45"}
 
 
 class WorkerLost(Exception):
@@ -27,18 +27,22 @@ class Worker:
   """A worker process, within a `with` block.
 
   Args:
-    module: which is run, as `benchmarks.pytorch_side`; its `main` calls `serve`.
-    environment: variables besides the parent's own.
+    module: which is run, as `benchmarks.pytorch_steps`; its `main` calls `serve`.
+    tuned: whether with the allocator's settings of our entry points, or in the user's environment as it is.
+    shares: whether an accelerator's memory is shared with another worker.
   """
 
-  def __init__(self, module: str, environment: Mapping[str, str] | None = None):
+  def __init__(self, module: str, tuned: bool, shares: bool):
     self._module = module
+    environment = {"GLIBC_TUNABLES": MALLOC} if tuned else {}
+    if shares:
+      environment |= {name: value for name, value in _GPU.items() if name not in os.environ}
     self._process = subprocess.Popen(
       [sys.executable, "-m", module],
       cwd=ROOT,
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
-      env={**os.environ, **(environment or {})},
+      env={**os.environ, **environment},
       text=True,
     )
 
@@ -80,9 +84,7 @@ def serve(functions: Mapping[str, Callable[..., dict]]) -> None:
     answers.flush()
 
 
-def peak_memory() -> int | None:
-  """Bytes that this process has had at most, resident; None where the system does not say."""
-  if resource is None:
-    return None
+def peak_memory() -> int:
+  """Bytes that this process has had at most, resident."""
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
   return peak if sys.platform == "darwin" else peak * 1024

@@ -28,18 +28,18 @@ def make(operation: dict, precision: str, column: str, direction: str) -> Callab
   if column == "matmul":
     m, k, n = operations.product(operation, direction)
     product = functools.partial(jnp.matmul, preferred_element_type=jnp.float32)
-    return _done(jax.jit(product), _noise(0, (m, k), precision), _noise(1, (k, n), precision))
+    return functools.partial(jax.jit(product), _noise(0, (m, k), precision), _noise(1, (k, n), precision))
   forward = _pool(operation, column) if operation["op"] == operations.POOL else _convolution(operation, column)
   x, g = _noise(0, operation["input"], precision), _noise(2, operation["output"], precision)
   if operation["op"] == operations.POOL:
     if direction == "forward":
-      return _done(jax.jit(forward), x)
+      return functools.partial(jax.jit(forward), x)
 
     def both(x: Array, g: Array) -> tuple[Array, ...]:
       y, pull = jax.vjp(forward, x)
       return y, *pull(g)
 
-    return _done(jax.jit(both), x, g)
+    return functools.partial(jax.jit(both), x, g)
   kernel = _noise(1, (*operation["kernel"], x.shape[-1] // operation["groups"], operation["features"]), precision)
   derived = {
     "forward": lambda x, kernel, g: forward(x, kernel),
@@ -49,7 +49,7 @@ def make(operation: dict, precision: str, column: str, direction: str) -> Callab
   lowering = column.removeprefix("lowering ")
   with lowered_as(lowering) if lowering != column else contextlib.nullcontext():
     compiled = jax.jit(derived).lower(x, kernel, g).compile()
-  return _done(compiled, x, kernel, g)
+  return functools.partial(compiled, x, kernel, g)
 
 
 def _convolution(operation: dict, column: str) -> Callable[[Array, Array], Array]:
@@ -77,13 +77,9 @@ def _noise(seed: int, shape: tuple[int, ...] | list[int], precision: str) -> Arr
   return jnp.asarray(np.random.default_rng(seed).standard_normal(shape, np.float32), precision)
 
 
-def _done(call: Callable, *arrays: Array) -> Callable[[], object]:
-  """Waits for each result: calls that don't depend on each other may otherwise run at once."""
-  return lambda: jax.block_until_ready(call(*arrays))
-
-
 def main() -> None:
-  Calls(make).serve()
+  on_cpu = jax.default_backend() == "cpu"  # where calls that don't depend on each other may run at once
+  Calls(make, jax.block_until_ready, in_order=not on_cpu).serve()
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import jax
 
 from benchmarks import cases, noise, worker
 from nin_jax import models
+from nin_jax.cost import roofline
 from nin_jax.train import budget, costs, steps
 from nin_jax.train.program import Alone
 
@@ -24,7 +25,7 @@ class Side:
     self._setup = setup = noise.set_up_on_noise(config)
     self._program, self._batch, self._step = Alone(setup), batch, 0
     self._state = self._program.place({0: setup.first_state()})
-    cost = costs.of(setup)
+    self._cost = cost = costs.of(setup)
     unmapped = models.build(config.model, setup.image_shape, precision)
     training = budget.training_cost(unmapped, config.train, setup.image_shape).total
     first = setup.devices[0]
@@ -32,7 +33,7 @@ class Side:
       "inference": {name: cost.inference[name] for name in ("params", "macs")},
       "training": {name: training[name] for name in ("params", "macs")},
       "step_flops": {"inference": cost.inference["flops"] * batch, "training": cost.step_flops},
-      "peak_flops": cost.peak,
+      "peak_known": cost.peak is not None,
       "image_size": setup.image_shape[0],
       "device": first.device_kind if first.platform == "cpu" else f"{len(setup.devices)} × {first.device_kind}",
       "platform": first.platform,
@@ -71,6 +72,12 @@ class Side:
     jax.block_until_ready(list(running))
     return time.perf_counter() - began
 
+  def peak(self) -> dict:
+    """{"flops_per_second"} of matrix products, on all devices: accelerators' from a table, a CPU's measured now."""
+    if self._setup.devices[0].platform == "cpu":
+      return {"flops_per_second": roofline.cpu_peak(self._setup.config.precision)}
+    return {"flops_per_second": self._cost.peak}
+
   def memory(self) -> dict:
     """{"peak_bytes", "device_peak_bytes"}: see `worker.peak_memory`; the second of an accelerator, or None."""
     told = [(device.memory_stats() or {}).get("peak_bytes_in_use") for device in self._setup.devices]
@@ -83,7 +90,7 @@ def main() -> None:
 
   keep_compiled()
   side = Side()
-  worker.serve({"prepare": side.prepare, "time": side.time, "memory": side.memory})
+  worker.serve({"prepare": side.prepare, "time": side.time, "peak": side.peak, "memory": side.memory})
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from rich.table import Table
 from benchmarks import layers, operations, output, turns
 from benchmarks.cases import BATCHES, config_of
 from benchmarks.operations import CONV, POINTWISE, POOL
+from benchmarks.others import Others, warning
 from benchmarks.worker import Worker
 from nin_jax import data
 
@@ -47,7 +48,7 @@ def measure(
 
   Returns:
     The operation's fields, "precision" and {"directions": {direction: {"seconds": {column: median}, "rounds": {column:
-    seconds, round by round}, "peak": the column of the faster product}}}.
+    seconds, round by round}, "peak": the column of the faster product}}, "others": see `Others`}.
   """
   # Column → the worker that has it, and what it calls it.
   columns = {OURS: ("nin_jax", OURS), XLA: ("nin_jax", XLA)}
@@ -57,7 +58,7 @@ def measure(
     columns[PYTORCH] = (PYTORCH, PYTORCH)
   if operation["op"] == POINTWISE and operation["groups"] == 1:
     columns |= {f"{MATMUL} of {side}": (side, MATMUL) for side in workers}
-  told = {}
+  told, parts = {}, []
   for direction in operations.directions(operation):
     sides: dict[str, Callable[[], float]] = {}
     for column, (side, theirs) in columns.items():
@@ -65,13 +66,16 @@ def measure(
       if one["seconds"] is not None:
         count = max(1, round(seconds / one["seconds"]))
         sides[column] = partial(_seconds, workers[side], theirs, direction, count)
+    others = Others(worker.pid for worker in workers.values())
     measured = turns.in_turns(sides, rounds)
+    parts.append(others.part())
     medians = {column: statistics.median(values) for column, values in measured.items()}
     products = [column for column in medians if column.startswith(MATMUL)]
     told[direction] = {"seconds": medians, "rounds": measured, "peak": min(products, key=medians.get, default=None)}
     for worker in workers.values():
       worker.ask("forget")
-  return {**operation, "precision": precision, "directions": told}
+  taken = None if None in parts else statistics.mean(parts)
+  return {**operation, "precision": precision, "directions": told, "others": taken}
 
 
 def _seconds(worker: Worker, column: str, direction: str, count: int) -> float:
@@ -197,9 +201,13 @@ def main() -> None:
         for number, operation in enumerate(chosen, 1):
           status.update(f"{precision}, {number} of {len(chosen)}: {operations.name(operation)}")
           results.append(measure(operation, precision, workers, asked.lowerings, asked.rounds, asked.seconds))
+          output.write(
+            asked.json, about, {"results": results, "means": means(results)}
+          )  # lest a run broken off loses all
   console.print(table(results, asked.lowerings))
   console.print(table_of_means(means(results)))
-  output.write(asked.json, about, {"results": results, "means": means(results)})
+  if warns := warning([statistics.mean(result["others"] or 0.0 for result in results)] if results else []):
+    console.print(warns)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ def make(operation: dict, precision: str, column: str, direction: str) -> Callab
     m, k, n = operations.product(operation, direction)
     a, b = _noise((m, k), dtype), _noise((k, n), dtype)
     result = torch.empty(m, n, dtype=dtype, device=a.device)
-    return _done(lambda: torch.mm(a, b, out=result))
+    return lambda: torch.mm(a, b, out=result)
   x, g = _maps(operation["input"], dtype), _maps(operation["output"], dtype)
   window, strides, pads = operation["kernel"], operation["strides"], operation["pads"]
   padding = [low for low, _ in pads]
@@ -38,7 +38,7 @@ def make(operation: dict, precision: str, column: str, direction: str) -> Callab
       return y, aten.max_pool2d_with_indices_backward(g, x, *pool, indices)
 
     _check(forward(), operation)
-    return _done(forward if direction == "forward" else both)
+    return forward if direction == "forward" else both
   if any(low != high for low, high in pads):
     raise ValueError("PyTorch pads both sides alike")
   groups = operation["groups"]
@@ -53,7 +53,7 @@ def make(operation: dict, precision: str, column: str, direction: str) -> Callab
     return aten.convolution_backward(g, x, kernel, None, strides, padding, [1, 1], False, [0, 0], groups, wanted)
 
   _check(convolve(), operation)
-  return _done(convolve if direction == "forward" else gradient)
+  return convolve if direction == "forward" else gradient
 
 
 def _noise(shape: tuple[int, ...] | list[int], dtype: torch.dtype) -> Tensor:
@@ -71,22 +71,17 @@ def _check(y: Tensor, operation: dict) -> None:
   assert list(y.shape) == [n, channels, *size], f"{list(y.shape)} for {operation}"
 
 
-def _done(call: Callable[[], object]) -> Callable[[], object]:
-  def done() -> object:
-    with torch.inference_mode():
-      result = call()
-    if torch.cuda.is_available():
-      torch.cuda.synchronize()
-    return result
-
-  return done
+def _wait(_: object) -> None:
+  if torch.cuda.is_available():
+    torch.cuda.synchronize()
 
 
 def main() -> None:
   if torch.cuda.is_available():  # as JAX does by default
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     torch.backends.cudnn.benchmark = True
-  Calls(make).serve()
+  with torch.inference_mode():
+    Calls(make, _wait, in_order=True).serve()
 
 
 if __name__ == "__main__":

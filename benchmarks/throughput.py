@@ -25,10 +25,12 @@ from rich.table import Table
 
 from benchmarks import output, turns
 from benchmarks.cases import BATCHES, config_of
+from benchmarks.others import Others, warning
 from benchmarks.worker import Worker
 
 MODES = ("inference", "training")  # in this order: a process's peak memory only grows
 OURS, PYTORCH, TUNED, COMPILED = "nin_jax", "pytorch", "pytorch_tuned", "pytorch_compiled"
+PEAK = "peak"  # of the matrix product, FLOP/s
 
 
 def measure(
@@ -48,7 +50,8 @@ def measure(
   Returns:
     {"network", "precision", "batch", "mode", "params", "macs", "sides": {side: {"images_per_second" (median), "rounds",
     "steps_per_turn", "peak_bytes", "device_peak_bytes"}}, "ratios": {side: {"median", "least", "most"}}, "of_peak" (of
-    ours), "device"}; `params` and `macs` of the mode, auxiliary heads included in training.
+    ours), "peak_flops", "device", "others" (see `Others`)}; `params` and `macs` of the mode, in training with auxiliary
+    heads.
   """
   config = config_of(network, precision, batch)
   with contextlib.ExitStack() as stack:
@@ -63,9 +66,14 @@ def measure(
     for mode in modes:
       counts = {side: _steps(worker, mode, seconds) for side, worker in sides.items()}
       measure_one = {side: partial(_speed, worker, mode, counts[side], batch) for side, worker in sides.items()}
+      if about["peak_known"]:
+        measure_one[PEAK] = lambda: sides[OURS].ask("peak")["flops_per_second"]
+      others_meanwhile = Others(worker.pid for worker in sides.values())
       measured = turns.in_turns(measure_one, rounds)
+      taken = others_meanwhile.part()
       memory = {side: worker.ask("memory") for side, worker in sides.items()}
-      results.append(summary(about, mode, batch, measured, counts, memory, network, precision))
+      case = {"network": network, "precision": precision, "batch": batch, "mode": mode, "others": taken}
+      results.append(case | summary(about, mode, batch, measured, counts, memory))
   return results
 
 
@@ -76,24 +84,23 @@ def check_equal(ours: dict, theirs: dict) -> None:
       raise AssertionError(f"not the same network in {mode}: ours has {ours[mode]}, PyTorch's {theirs[mode]}")
 
 
-def summary(
-  about: dict, mode: str, batch: int, measured: dict, counts: dict, memory: dict, network: str, precision: str
-) -> dict:
-  """What `measure` returns for one mode."""
-  medians = {side: statistics.median(speeds) for side, speeds in measured.items()}
-  peak = about["peak_flops"]
+def summary(about: dict, mode: str, batch: int, measured: dict, counts: dict, memory: dict) -> dict:
+  """What `measure` returns for one mode, but for the case; `measured` has speeds and `PEAK`, round by round."""
+  speeds = {side: values for side, values in measured.items() if side != PEAK}
+  of_peak = None
+  if PEAK in measured:
+    flops = about["step_flops"][mode] / batch
+    of_peak = turns.ratio([flops * speed for speed in measured[OURS]], measured[PEAK]).median
   return {
-    "network": network,
-    "precision": precision,
-    "batch": batch,
-    "mode": mode,
     **about[mode],
     "sides": {
-      side: {"images_per_second": medians[side], "rounds": speeds, "steps_per_turn": counts[side], **memory[side]}
-      for side, speeds in measured.items()
+      side: {"images_per_second": statistics.median(rounds), "rounds": rounds, "steps_per_turn": counts[side]}
+      | memory[side]
+      for side, rounds in speeds.items()
     },
-    "ratios": {side: vars(turns.ratio(measured[OURS], speeds)) for side, speeds in measured.items() if side != OURS},
-    "of_peak": peak and about["step_flops"][mode] * medians[OURS] / batch / peak,
+    "ratios": {side: vars(turns.ratio(speeds[OURS], rounds)) for side, rounds in speeds.items() if side != OURS},
+    "of_peak": of_peak,
+    "peak_flops": statistics.median(measured[PEAK]) if PEAK in measured else None,
     "peak": "of the measured matmul peak" if about["platform"] == "cpu" else "model FLOPs utilisation (MFU)",
     "device": about["device"],
   }
@@ -171,6 +178,8 @@ def main() -> None:
         results += new
         output.write(asked.json, about, {"results": results})  # after each, lest a run broken off leaves nothing
   console.print(table(results))
+  if warns := warning(result["others"] for result in results):
+    console.print(warns)
 
 
 if __name__ == "__main__":

@@ -55,6 +55,10 @@ class Worker:
     self._process.wait()
     self._process.stdout.close()
 
+  @property
+  def pid(self) -> int:
+    return self._process.pid
+
   def ask(self, do: str, **arguments: object) -> dict:
     """What the worker's function `do` returns.
 

@@ -4,6 +4,7 @@ import functools
 import json
 import subprocess
 import sys
+import time
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from benchmarks import cases, layers, noise, operations, ops, throughput, turns
+from benchmarks import cases, layers, noise, operations, ops, others, throughput, turns
 from nin_jax import data, models
 from nin_jax.train import budget
 from nin_jax.train.compilation import quick
@@ -125,18 +126,19 @@ def test_a_summary_has_medians_ratios_and_the_part_of_the_peak():
     "inference": counts,
     "training": {"params": 6, "macs": 8},
     "step_flops": {"inference": 400.0, "training": 1200.0},
-    "peak_flops": 10_000.0,
     "platform": "cpu",
     "device": "cpu",
   }
   measured = {"nin_jax": [10.0, 40.0, 30.0], "pytorch": [10.0, 20.0, 10.0]}
   memory = {side: {"peak_bytes": 1, "device_peak_bytes": None} for side in measured}
   steps = dict.fromkeys(measured, 2)
-  found = throughput.summary(about, "training", 4, measured, steps, memory, "nin_cifar10", "float32")
+  measured["peak"] = [10_000.0, 10_000.0, 20_000.0]
+  found = throughput.summary(about, "training", 4, measured, steps, memory)
   assert (found["params"], found["macs"]) == (6, 8)
   assert found["sides"]["nin_jax"]["images_per_second"] == 30.0
   assert found["ratios"]["pytorch"] == {"median": 2.0, "least": 1.0, "most": 3.0}
-  assert found["of_peak"] == pytest.approx(1200 / 4 * 30 / 10_000)
+  assert set(found["sides"]) == {"nin_jax", "pytorch"}
+  assert found["of_peak"] == pytest.approx(300 * 30 / 20_000)
 
 
 @pytest.mark.parametrize("network", ["nin_cifar10", "googlenet_imagenet"])
@@ -193,6 +195,22 @@ def test_noise_stands_in_for_a_data_set_that_is_not_there(monkeypatch, tmp_path)
   assert images.mean() == pytest.approx(0.0, abs=1e-3)
   assert images.std() == pytest.approx(1.0, abs=1e-3)
   assert set(np.unique(labels)) == set(range(10))
+
+
+def test_what_others_take_is_noticed():
+  """A process that computes is counted as another, and not counted where it is one's own."""
+  spin = "import time; end = time.monotonic() + 30\nwhile time.monotonic() < end: pass"
+  with subprocess.Popen([sys.executable, "-c", spin]) as neighbour:
+    try:
+      alone, together = others.Others([]), others.Others([neighbour.pid])
+      if alone.part() is None:
+        pytest.skip("this system has no /proc/stat")
+      time.sleep(1.0)
+      assert alone.part() > together.part()
+    finally:
+      neighbour.kill()
+  assert others.warning([0.01, None]) is None
+  assert "30%" in others.warning([0.3, 0.1])
 
 
 def test_our_side_alone_from_the_command_line(tmp_path):

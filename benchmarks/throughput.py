@@ -9,7 +9,8 @@ torch.compile. Ours is the step of `nin_jax.train` with its input, from a reside
 are tensors already. Both keep channels last, drop out in training, and decay kernels alone; parameters and MACs are
 counted on both sides and have to be equal. Without PyTorch, ours runs alone.
 
-A ratio is the median over the rounds of ours / theirs, with the smallest and the largest; speeds are medians.
+A ratio is the median over the rounds of ours / theirs, with the smallest and the largest; speeds are medians. Peak
+memory is the whole process's on a CPU, with compilation where nothing was cached, and the device's on an accelerator.
 """
 
 import argparse
@@ -123,7 +124,7 @@ def table(results: Sequence[dict]) -> Table:
   shown = Table(title="images per second (peak memory)")
   for name in ("network", "batch", "type", "", OURS, "of peak"):
     shown.add_column(name)
-  shown.caption = f"of peak: {results[0]['peak']}" if results else None
+  shown.caption = f"of peak: {results[0]['peak']}; on {results[0]['device']}" if results else None
   for side in others:
     shown.add_column(side)
     shown.add_column("ratio (least–most)")

@@ -93,13 +93,23 @@ def _device(peak: Peak, dtype: str) -> Device | None:
   return None if flops is None else Device(peak.kind, flops, peak.bandwidth)
 
 
+def cpu_peak(dtype: str, size: int = 768) -> float:
+  """FLOP/s of this machine's CPU, measured now: the best of a few products [size, size]."""
+  with jax.default_device(jax.devices("cpu")[0]):
+    a = jnp.ones((size, size), dtype)
+    return 2 * size**3 / _best(lambda: _square(a))
+
+
+@jax.jit
+def _square(a: jax.Array) -> jax.Array:
+  return jnp.matmul(a, a, preferred_element_type=jnp.float32)
+
+
 @functools.cache
-def _measured(dtype: str, size: int = 768, megabytes: int = 64) -> Device:
-  """This machine's CPU, once per process: the best of a few products [size, size], and of a few passes over memory."""
+def _measured(dtype: str, megabytes: int = 64) -> Device:
+  """This machine's CPU, once per process: its `cpu_peak`, and the best of a few passes over memory."""
   cpu = jax.devices("cpu")[0]
   with jax.default_device(cpu):
-    a = jnp.ones((size, size), dtype)
-    product = jax.jit(lambda a: jnp.matmul(a, a, preferred_element_type=jnp.float32))
     stream = jax.jit(lambda x: x + 1, donate_argnums=0)  # in place: fresh pages would be what is measured
     memory = [jnp.zeros(megabytes * 2**20 // 4, "float32")]
 
@@ -107,9 +117,8 @@ def _measured(dtype: str, size: int = 768, megabytes: int = 64) -> Device:
       memory.append(stream(memory.pop()))
       return memory[0]
 
-    peak = 2 * size**3 / _best(lambda: product(a))
     bandwidth = 2 * memory[0].nbytes / _best(through)
-  return Device(cpu.device_kind, peak, bandwidth)
+  return Device(cpu.device_kind, cpu_peak(dtype), bandwidth)
 
 
 def _best(run: Callable[[], jax.Array], seconds: float = 0.1, most: int = 8) -> float:

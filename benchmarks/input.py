@@ -37,6 +37,7 @@ from nin_jax.train.optimizer import optimizer
 
 RESIDENT, STREAM = ("nin_cifar10", "nin_fashion_mnist"), "googlenet_torchvision"
 TARGETS = {"resident": 20.0, "stream": 3.0}
+AUGMENTED = {"translate": 4, "flip": True}
 WORKERS = (0, 2)
 PICTURES = 400
 PRECISIONS = ("float32", "bfloat16")
@@ -116,7 +117,7 @@ def in_turns(turns: dict[str, Turn], rounds: int) -> dict[str, float]:
 
 
 def compared(kind: str, name: str, pipelines: dict[str, Turn], training: dict[str, Turn], rounds: int) -> list[dict]:
-  """One row for each pipeline and precision of training."""
+  """Measures pipelines and trainings, and returns a row for each pair of them."""
   speeds = in_turns(pipelines | training, rounds)
   return [
     {
@@ -134,21 +135,30 @@ def compared(kind: str, name: str, pipelines: dict[str, Turn], training: dict[st
 
 
 def with_precision(config: ConfigDict, precision: str) -> ConfigDict:
+  """A copy of a config that computes in another type."""
   changed = copy.deepcopy(config)
   changed.precision = precision
   return changed
 
 
 def resident(name: str, data_dir: str | None, rounds: int) -> list[dict]:
+  """The rows of a network with a resident set; `data_dir` as the flag."""
   config = config_of(name, **({"dir": data_dir} if data_dir else {}))
   pipeline = data.open(config.data, config.seed) if data_dir else made_up.resident(config)
-  with contextlib.closing(pipeline.train_batches(0)) as batches:
-    pipelines = {config.data.normalize: of_input(pipeline, config, batches, 1)}
+  augmented = copy.deepcopy(config)
+  augmented.data.update(AUGMENTED)
+  more = data.open(augmented.data, augmented.seed) if data_dir else made_up.augmented(pipeline, augmented)
+  with contextlib.ExitStack() as stack:
+    pipelines = {}
+    for words, read in ((config.data.normalize, pipeline), ("the same, shifted, flipped", more)):
+      batches = stack.enter_context(contextlib.closing(read.train_batches(0)))
+      pipelines[words] = of_input(read, config, batches, 1)
     training = {precision: of_training(pipeline, with_precision(config, precision)) for precision in PRECISIONS}
     return compared("resident", name, pipelines, training, rounds)
 
 
 def stream(name: str, rounds: int) -> list[dict]:
+  """The rows of a network at 224 with a folder of JPEGs."""
   with tempfile.TemporaryDirectory() as directory, contextlib.ExitStack() as stack:
     size = made_up.folder(Path(directory) / "pictures", PICTURES)
     print(f"{PICTURES} JPEGs of {size / 1000:.0f} kB")
@@ -177,7 +187,7 @@ def table(rows: list[dict]) -> Table:
     shown.columns[column].justify = "right"
   for row in rows:
     speeds = [f"{row[f'{what}_images_per_second']:,.0f}" for what in ("input", "training")]
-    words = [row["config"], f"{row['pipeline']}, {row['reader']}", speeds[0], row["precision"], speeds[1]]
+    words = [row["config"], row["reader"], speeds[0], row["precision"], speeds[1]]
     style = None if row["ratio"] >= row["target"] else "red"
     shown.add_row(*words, f"{row['ratio']:.1f}", f"≥ {row['target']:g}", style=style)
   return shown

@@ -27,6 +27,15 @@ def resident(config: ConfigDict) -> data.Resident:
     "test": {"images": images[:1], "labels": labels[:1]},
     "statistics": statistics,
   }
+  return _resident(config, spec, arrays)
+
+
+def augmented(pipeline: data.Resident, config: ConfigDict) -> data.Resident:
+  """Returns the same images under a config that differs in its augmentation."""
+  return _resident(config, pipeline.spec, pipeline.arrays)
+
+
+def _resident(config: ConfigDict, spec: data.Spec, arrays: dict) -> data.Resident:
   broken = {split: np.array([], np.int32) for split in ("train", "test")}
   return data.Resident(config.data, config.seed, spec, arrays, broken, faults.Register(config.data), (0, 1))
 

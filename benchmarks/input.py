@@ -25,8 +25,8 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-import rich
 from ml_collections import ConfigDict
+from rich.console import Console
 from rich.table import Table
 
 from benchmarks import made_up
@@ -209,7 +209,8 @@ def main() -> None:
     rows += stream(STREAM, asked.rounds)
   device = jax.devices()[0]
   print(f"{device.platform} {device.device_kind}, {os.cpu_count()} cores, jax {jax.__version__}")
-  rich.print(table(rows))
+  console = Console()
+  (console if console.is_terminal else Console(width=100)).print(table(rows))
   if asked.json:
     machine = {"device": device.device_kind, "cores": os.cpu_count(), "jax": jax.__version__}
     asked.json.parent.mkdir(parents=True, exist_ok=True)

@@ -31,7 +31,7 @@ def default() -> ConfigDict:
   data.channels = 0  # 1 (grey) | 3 (RGB); 0: as the set is described, 3 for a folder
   data.image_size = 0  # images are resized to this height and width; 0: as they are
   data.resize = "crop"  # crop (the shorter side to image_size, the central square kept) | warp (both sides)
-  data.normalize = "standardize"  # scale ([0, 1]) | standardize (per channel) | gcn | gcn_zca
+  data.normalize = "standardize"  # scale ([0, 1]) | standardize (per channel) | gcn | gcn_zca (once, to 1 GiB float32)
   data.translate = 0  # random shift by up to this many pixels each way, zeros shifted in
   data.crop = 0  # random crop of this size in training, the central one in evaluation; 0: the whole image
   data.random_resized_crop = ()  # training crops of this part of the area, (0.08, 1.0): stream only; (): none

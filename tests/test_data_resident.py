@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nin_jax import config, data
-from nin_jax.data import normalize
+from nin_jax.data import fitted, normalize
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +55,35 @@ def test_a_batch_is_the_same_however_it_is_spread_over_devices(opened, kind):
   parts = [load(arrays, indices[s : s + 25], positions[s : s + 25], key) for s in range(0, 100, 25)]
   np.testing.assert_allclose(jnp.concatenate([part[0] for part in parts]), images, rtol=1e-5, atol=1e-5)
   np.testing.assert_array_equal(labels, digits.arrays["train"]["labels"][indices])
+
+
+def test_whitened_once_or_batch_by_batch_is_the_same(opened, monkeypatch):
+  once = opened(normalize="gcn_zca", translate=1, flip=True)
+  assert once.arrays["train"]["images"].dtype == np.float32
+  assert once.arrays["statistics"] == {}
+  monkeypatch.setattr(fitted, "MAX_WHITENED_BYTES", 4 * 1797 * 64 - 1)
+  by_batch = opened(normalize="gcn_zca", translate=1, flip=True)
+  assert by_batch.arrays["train"]["images"].dtype == np.uint8
+  load = lambda pipeline: jax.jit(pipeline.load_train)(
+    pipeline.arrays, pipeline.train_batch(3), np.arange(100), jax.random.key(0)
+  )
+  for split in ("train", "test"):
+    indices = np.array([0, 359, 7, -1])
+    evaluated = [pipeline.load_eval(pipeline.arrays, split, indices) for pipeline in (once, by_batch)]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), *evaluated)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), load(once), load(by_batch))
+
+
+def test_where_colours_change_images_are_whitened_after_it(opened):
+  assert opened(normalize="gcn_zca", brightness=0.1).arrays["train"]["images"].dtype == np.uint8
+
+
+def test_whitened_images_follow_the_images_that_the_statistics_are_of(opened):
+  """The cache holds each split whitened by the training images of the run."""
+  other, all_of_them = (opened(normalize="gcn_zca", train_split=split) for split in ("train[:700]", "train"))
+  assert not np.array_equal(other.arrays["test"]["images"], all_of_them.arrays["test"]["images"])
+  again = opened(normalize="gcn_zca", train_split="train[:700]")
+  np.testing.assert_array_equal(other.arrays["test"]["images"], again.arrays["test"]["images"])
 
 
 def test_without_augmentation_an_image_is_its_normalised_self(opened):

@@ -79,6 +79,13 @@ def test_in_bfloat16_the_scale_is_not_rounded():
   np.testing.assert_allclose(y[kept].sum() / np.asarray(x, np.float64)[kept].sum(), 2**16 / below, rtol=1e-4)
 
 
+@pytest.mark.parametrize("rate", [1e-12, 1e-4, 1 - 1e-4])
+def test_rates_at_the_ends(rate):
+  y = drop(jnp.ones((10, 10_000)), np.arange(10), rate)
+  zeros = np.count_nonzero(y == 0)
+  assert abs(zeros - rate * 100_000) <= 5 * np.sqrt(100_000 * rate * (1 - rate)) + 1e-6
+
+
 @pytest.mark.parametrize("rate", [0.2, 0.5, 0.7])
 def test_the_rate_is_that_of_zeros_and_the_mean_is_kept(rate):
   y = drop(jnp.full((64, 400), 3.0), np.arange(64), rate)

@@ -5,12 +5,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float, Int, Num
 
 from nin_jax.data import augment, faults, metadata, normalize
 
 Batch = Any  # a pytree of NumPy arrays, each of [n, ...]
 
+FIELDS = {"train": "train_split", "test": "test_split"}  # of the config's section data, by split
 SAMPLES = 2**63  # added to the seed: an order apart from training's
 
 
@@ -121,13 +122,15 @@ class Pipeline(abc.ABC):
     return slice(self._process * n, (self._process + 1) * n)
 
   def _for_training(
-    self, images: UInt8[Array, "n h w c"], statistics: dict, positions: Int[Array, " n"], key: Array
+    self, images: Num[Array, "n h w c"], statistics: dict, positions: Int[Array, " n"], key: Array
   ) -> Float[Array, "n h2 w2 c"]:
     if any(self._jitter.values()):
       images = 255.0 * augment.jitter(images.astype(jnp.float32) / 255.0, key, positions, **self._jitter)
-    images = normalize.normalize(self._config.normalize, images, statistics)
+    images = self._normalized(images, statistics)
     return augment.augment(images, key, positions, **self._augment)
 
-  def _for_evaluation(self, images: UInt8[Array, "n h w c"], statistics: dict) -> Float[Array, "n h2 w2 c"]:
-    images = normalize.normalize(self._config.normalize, images, statistics)
-    return augment.central_crop(images, self._config.crop)
+  def _for_evaluation(self, images: Num[Array, "n h w c"], statistics: dict) -> Float[Array, "n h2 w2 c"]:
+    return augment.central_crop(self._normalized(images, statistics), self._config.crop)
+
+  def _normalized(self, images: Num[Array, "n h w c"], statistics: dict) -> Float[Array, "n h w c"]:
+    return normalize.normalize(self._config.normalize, images, statistics)

@@ -1,4 +1,4 @@
-"""A data set that stays on the devices as uint8: batches are gathered, normalised and augmented inside the step."""
+"""A data set that stays on the devices: batches are gathered, normalised and augmented inside the step."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nin_jax.data import cache, decode, faults, fitted, metadata, order
-from nin_jax.data.pipeline import SAMPLES, Pipeline
+from nin_jax.data.pipeline import FIELDS, SAMPLES, Pipeline
 from nin_jax.errors import ConfigError
 
 MAX_BYTES = 16 * 2**30  # of decoded images, both splits together
@@ -18,8 +18,9 @@ class Resident(Pipeline):
 
   Attributes:
     arrays: {"train": {"images", "labels"}, "test": {"images", "labels"}, "statistics": {…}}; images uint8 [n, h, w, c],
-      possibly memory-mapped, labels int32 [n], statistics from `normalize.statistics` of the train split. The place of
-      a broken image is taken by the next readable one.
+      possibly memory-mapped, labels int32 [n], statistics from `normalize.statistics` of the train split. Where
+      `fitted.whitens_once`, images are whitened already, float32, and there are no statistics. The place of a broken
+      image is taken by the next readable one.
 
   Args:
     config_data: the config's section data.
@@ -44,6 +45,7 @@ class Resident(Pipeline):
     sizes = {split: len(arrays[split]["labels"]) for split in ("train", "test")}
     super().__init__(config_data, seed, spec, arrays, sizes, register, process)
     self._broken = broken
+    self._whitened = arrays["train"]["images"].dtype == np.float32
 
   def train_batch(self, step: int) -> np.ndarray:
     return order.batch(self._seed, step, self._batch_size, self.num_train)[self._part(self._batch_size)]
@@ -73,6 +75,9 @@ class Resident(Pipeline):
     images = self._for_evaluation(arrays[split]["images"][chosen], arrays["statistics"])
     return images, arrays[split]["labels"][chosen], (batch >= 0).astype(jnp.float32)
 
+  def _normalized(self, images, statistics):
+    return images if self._whitened else super()._normalized(images, statistics)
+
 
 def open(
   config_data, seed: int, spec: metadata.Spec, found, records: dict, root: Path, process: tuple[int, int]
@@ -98,7 +103,7 @@ def open(
     helps = "data.pipeline=stream, a smaller data.image_size or data.train_split helps"
     raise ConfigError("data.name", config_data.name, f"{accepted} ({helps})")
   register, arrays, broken = faults.Register(config_data), {}, {}
-  for split, field in (("train", "train_split"), ("test", "test_split")):
+  for split, field in FIELDS.items():
     key = fitted.key(config_data, found, field, shape)
     make = lambda split=split: decode.decode_all(
       records[split], shape, config_data.resize, config_data.broken_images == "skip"
@@ -113,7 +118,13 @@ def open(
       register.add(field, records[split], faults.BrokenImage(int(index), "it could not be decoded"))
     arrays[split] = {"images": decoded["images"], "labels": decoded["labels"]}
     faults.check_labels(config_data, field, arrays[split]["labels"])
-  arrays["statistics"] = fitted.statistics(config_data, found, shape, root, lambda: arrays["train"]["images"])
+  statistics = fitted.statistics(config_data, found, shape, root, lambda: arrays["train"]["images"])
+  if fitted.whitens_once(config_data, {split: len(part["labels"]) for split, part in arrays.items()}, shape):
+    for split, field in FIELDS.items():
+      images = arrays[split]["images"]
+      arrays[split]["images"] = fitted.whitened(config_data, found, field, shape, root, images, statistics)
+    statistics = {}
+  arrays["statistics"] = statistics
   return Resident(config_data, seed, spec, arrays, broken, register, process)
 
 

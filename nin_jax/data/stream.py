@@ -8,10 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from nin_jax.data import faults, fitted, metadata, order, reading
-from nin_jax.data.pipeline import SAMPLES, Pipeline
+from nin_jax.data.pipeline import FIELDS, SAMPLES, Pipeline
 
 STATISTICS_IMAGES = 10_000
-FIELDS = {"train": "train_split", "test": "test_split"}
 
 
 class Stream(Pipeline):

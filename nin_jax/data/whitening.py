@@ -55,6 +55,21 @@ def fit(images: np.ndarray, block: int = 1000) -> dict[str, np.ndarray]:
   return {"mean": mean.astype(np.float32), "matrix": matrix.astype(np.float32)}
 
 
+def whiten_all(images: np.ndarray, statistics: dict[str, np.ndarray], block: int = 1000) -> np.ndarray:
+  """Returns contrast-normalised and whitened images, float32 [n, h, w, c], computed on JAX's default device.
+
+  Args:
+    images: uint8 [n, h, w, c].
+    statistics: from `fit`.
+    block: images a product.
+  """
+  made, statistics = np.empty(images.shape, np.float32), jax.device_put(statistics)
+  apply = jax.jit(lambda x, stats: whiten(contrast_normalize(x.astype(jnp.float32)), stats["mean"], stats["matrix"]))
+  for start in range(0, len(images), block):
+    made[start : start + block] = apply(images[start : start + block], statistics)
+  return made
+
+
 def whiten(
   images: Float[Array, "n h w c"], mean: Float[Array, " d"], matrix: Float[Array, "d d"]
 ) -> Float[Array, "n h w c"]:

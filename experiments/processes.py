@@ -31,11 +31,12 @@ def _whole(flag: flags.FlagHolder, variable: str) -> int | None:
 
 
 def joined(main: Callable[[], int | None]) -> Callable[[], int | None]:
-  """`main` within the run's other processes, if there are any."""
+  """`main` within the run's other processes, if there are any; what it compiles is kept for the next start."""
 
   def inside() -> int | None:
-    from nin_jax.train import processes  # here, so that a mistake in a flag is told at once
+    from nin_jax.train import compilation, processes  # here, so that a mistake in a flag is told at once
 
+    compilation.keep_compiled()
     address = ADDRESS.value or os.environ.get("JAX_COORDINATOR_ADDRESS") or None
     count, index = (_whole(COUNT, "JAX_NUM_PROCESSES"), _whole(INDEX, "JAX_PROCESS_ID"))
     processes.join(address, count, index, DISTRIBUTED.value)

@@ -110,7 +110,7 @@ def test_seeds_and_samples_have_orders_of_their_own(opened):
 def test_both_pipelines_give_the_same_images(opened, resize, kind):
   changes = {"resize": resize, "normalize": kind, "crop": 16, "translate": 2, "flip": True, "contrast": 0.3}
   streaming, resident = (opened(pipeline=pipeline, **changes) for pipeline in ("stream", "resident"))
-  assert isinstance(streaming, data.Stream)
+  assert isinstance(streaming, stream.Stream)
   assert isinstance(resident, data.Resident)
   assert streaming.spec == resident.spec
   assert (streaming.num_train, streaming.num_test) == (resident.num_train, resident.num_test) == (96, 24)

@@ -6,13 +6,11 @@ from nin_jax.data.opening import open
 from nin_jax.data.pipeline import Pipeline
 from nin_jax.data.preparation import prepare
 from nin_jax.data.resident import Resident
-from nin_jax.data.stream import Stream
 
 __all__ = [
   "Pipeline",
   "Resident",
   "Spec",
-  "Stream",
   "mistakes",
   "open",
   "prepare",

@@ -3,7 +3,6 @@
 from nin_jax.data import cache, examples, metadata, resident
 from nin_jax.data.folder import PREFIX
 from nin_jax.data.pipeline import Pipeline
-from nin_jax.data.stream import Stream
 from nin_jax.errors import ConfigError
 
 
@@ -28,8 +27,11 @@ def open(config_data, seed: int, process_index: int = 0, process_count: int = 1)
     raise ConfigError("data.batch_size", config_data.batch_size, f"a multiple of the {process_count} processes")
   records = {split: found.records(field) for split, field in (("train", "train_split"), ("test", "test_split"))}
   root, process = cache.directory(config_data.cache_dir), (process_index, process_count)
-  pipeline = Stream if _streams(config_data, found, records) else resident.open
-  return pipeline(config_data, seed, spec, found, records, root, process)
+  if not _streams(config_data, found, records):
+    return resident.open(config_data, seed, spec, found, records, root, process)
+  from nin_jax.data.stream import Stream  # here, for Grain takes a while to import
+
+  return Stream(config_data, seed, spec, found, records, root, process)
 
 
 def _streams(config_data, found, records: dict) -> bool:

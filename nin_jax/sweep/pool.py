@@ -15,12 +15,6 @@ from typing import IO
 
 from nin_jax.sweep import events
 
-# glibc gives large arrays back to the system after each step and takes them anew, page by page, at the next one: half
-# of the time of a small network's step. Transparent huge pages, and keeping what was taken, avoid it.
-MALLOC = (
-  "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=10000000000:"
-  "glibc.malloc.top_pad=500000000"
-)
 STOP_SECONDS = 60.0  # that workers have to save when the sweep is stopped
 
 
@@ -56,7 +50,7 @@ class _Worker:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=log,
-        env={**os.environ, "GLIBC_TUNABLES": MALLOC, **self.environment, "PYTHONPATH": _path()},
+        env={**os.environ, **self.environment, "PYTHONPATH": _path()},
         start_new_session=True,  # Ctrl-C on the terminal reaches the parent alone
       )
     os.set_blocking(self.process.stdout.fileno(), False)

@@ -136,7 +136,7 @@ def room(ray: ModuleType, needs: dict[str, int]) -> int:
 
 def environment(needs: dict[str, int]) -> dict[str, str]:
   """Of the processes that train."""
-  chosen = {"GLIBC_TUNABLES": pool.MALLOC}
+  chosen: dict[str, str] = {}
   if "JAX_PLATFORMS" in os.environ:
     chosen["JAX_PLATFORMS"] = os.environ["JAX_PLATFORMS"]
   if "GPU" not in needs:

@@ -1,45 +1,61 @@
 """What the network and the steps of a training cost."""
 
 import dataclasses
+import functools
+from typing import Any
 
 import jax
 
-from nin_jax import models
 from nin_jax.cost import roofline
 from nin_jax.train import budget
 from nin_jax.train.setup import Setup
 
 
-@dataclasses.dataclass(frozen=True)
 class Costs:
-  """Of one training.
+  """Of one training, each counted when it is first asked for: none of it is needed to take a step.
 
   Attributes:
-    inference: of one image, `cost.Cost.total`.
-    step_flops: of one step of training.
     batch_size: images a step.
-    peak: FLOP/s of all devices together; None where it is not known.
+
+  Args:
+    setup: of the training.
   """
 
-  inference: dict
-  step_flops: int
-  batch_size: int
-  peak: float | None
+  def __init__(self, setup: Setup):
+    self._setup, self.batch_size = setup, setup.config.data.batch_size
+
+  @functools.cached_property
+  def inference(self) -> dict:
+    """Of one image, `cost.Cost.total`."""
+    return budget.inference_cost(self._setup.network, self._setup.image_shape).total
+
+  @functools.cached_property
+  def step_flops(self) -> int:
+    """Of one step of training."""
+    network, config_train = self._setup.network, self._setup.config.train
+    unmapped = network.clone(options=dataclasses.replace(network.options, axis_name=None))
+    return budget.training_cost(unmapped, config_train, self._setup.image_shape).total["train_flops"] * self.batch_size
+
+  @functools.cached_property
+  def peak(self) -> float | None:
+    """FLOP/s of all devices together; None where it is not known. A CPU's is measured, while nothing else runs."""
+    device = roofline.current(self._setup.config.precision)
+    # A CPU's peak is measured with all its cores, however many devices JAX divides it into.
+    count = jax.process_count() if device and device.kind == "cpu" else len(self._setup.devices)
+    return device and device.peak_flops * count
+
+  def count(self, step: Any) -> None:
+    """Counts all of it, while a step runs, and measures the peak once that has ended.
+
+    Args:
+      step: what the step gives.
+    """
+    _ = self.inference, self.step_flops
+    jax.block_until_ready(step)
+    _ = self.peak
 
   def speed(self, step_seconds: float) -> dict[str, float | None]:
     """{"images_per_second", "flops_per_second", "mfu"} at so many seconds a step."""
     flops = self.step_flops / step_seconds
     speeds = {"images_per_second": self.batch_size / step_seconds, "flops_per_second": flops}
     return speeds | {"mfu": self.peak and flops / self.peak}
-
-
-def of(setup: Setup) -> Costs:
-  """The costs of a training; nothing is computed but, on a CPU, its peak, once."""
-  config, batch_size = setup.config, setup.config.data.batch_size
-  inference = budget.inference_cost(setup.network, setup.image_shape).total
-  unmapped = models.build(config.model, setup.image_shape, config.precision)
-  step_flops = budget.training_cost(unmapped, config.train, setup.image_shape).total["train_flops"] * batch_size
-  device = roofline.current(config.precision)
-  # A CPU's peak is measured with all its cores, however many devices JAX divides it into.
-  peak = device and device.peak_flops * (jax.process_count() if device.kind == "cpu" else len(setup.devices))
-  return Costs(inference, step_flops, batch_size, peak)

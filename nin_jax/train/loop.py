@@ -9,7 +9,8 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from nin_jax.train import checkpoint, costs, processes, signals, workdir
+from nin_jax.train import checkpoint, processes, signals, workdir
+from nin_jax.train.costs import Costs
 from nin_jax.train.evaluation import BrokenOff
 from nin_jax.train.meter import TrainingStopped
 from nin_jax.train.profile import Profile
@@ -54,7 +55,7 @@ def train_and_evaluate(
     if ended := processes.on_first(lambda: workdir.result(directory, config)):
       return ended
     setup = set_up(config, begins=processes.first() and not (directory / "checkpoints").exists())
-    run = Run(setup, directory, costs.of(setup), about=about, display=True)
+    run = Run(setup, directory, Costs(setup), about=about, display=True)
     _train(Alone(setup), {0: run}, Watch(), profile_steps)
     if run.stopped:
       raise run.stopped
@@ -106,7 +107,7 @@ def train_seeds(seeds: Sequence[Seed], watch: Watch, wait_seconds: float = 0.0) 
     begins = not any((seeds[lane].directory / "checkpoints").exists() for lane in open_lanes)
     first = set_up(seeds[0].config, begins=begins)
     setups = [first, *(first.of_seed(seed.config) for seed in seeds[1:])]
-    cost, count = costs.of(first), len(seeds)
+    cost, count = Costs(first), len(seeds)
 
     def run(lane: int) -> Run:
       seed = seeds[lane]
@@ -202,6 +203,8 @@ def _train(program: Alone | Together, runs: dict[int, Run], watch: Watch, profil
       signal = stop.poll()
       state, metrics = program.step(state, batch, signal)
       running.append((step, metrics))
+      if step == start + 1:
+        next(iter(runs.values())).costs.count(metrics)  # of all runs
       evaluate_now = setup.due(step, config.eval.every_steps, config.eval.every_epochs)
       every = config.checkpoint.every_steps
       save_now = setup.due(step, every) if every else evaluate_now

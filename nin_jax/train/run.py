@@ -26,11 +26,12 @@ class Run(contextlib.ExitStack):
     progress: what else of it a checkpoint holds.
     stopped: why it can't go on, or None.
     result: the object in `result.json`, once it has ended.
+    costs: of its network and its steps.
 
   Args:
     setup: see `set_up`.
     directory: the workdir.
-    costs: of its network and its steps.
+    costs: see above.
     together: how many trainings the program has; speeds are those of the program.
     about: further entries of the result.
     display: whether to show it on standard error.
@@ -52,7 +53,7 @@ class Run(contextlib.ExitStack):
     self.result: dict[str, Any] | None = None
     self.state: TrainState | None = None
     self.progress: dict = {}
-    self._costs, self._together, self._about, self._displays = costs, together, about or {}, display
+    self.costs, self._together, self._about, self._displays = costs, together, about or {}, display
     self._wait_seconds = wait_seconds
     self._journal: Journal | None = None
     self._display: Display | None = None
@@ -116,7 +117,7 @@ class Run(contextlib.ExitStack):
   def write(self, split: str, step: int, **numbers: float | None) -> None:
     """Writes a line of metrics."""
     if self._journal:
-      wall, flops = self.meter.state["wall_seconds"], step * self._costs.step_flops
+      wall, flops = self.meter.state["wall_seconds"], step * self.costs.step_flops
       row = self._journal.write(split, step, train_flops=flops, wall_seconds=wall, **numbers)
       if self._display:
         self._display.show(row)
@@ -143,7 +144,7 @@ class Run(contextlib.ExitStack):
     if self.setup.due(step, self.setup.config.log.every_steps):
       means = self.meter.means()
       if seconds := means["step_seconds"]:
-        means |= self._costs.speed(seconds / self._together)
+        means |= self.costs.speed(seconds / self._together)
       self.write("train", step, learning_rate=float(self.setup.rate(step - 1)), **means)
 
   def evaluated(self, step: int, test: dict) -> None:
@@ -172,7 +173,7 @@ class Run(contextlib.ExitStack):
       train: the evaluation of the training images.
     """
     self.progress["meter"] = self.meter.state
-    self.result = outcome(self.setup, self.progress, train, self._costs, self._together, **self._about)
+    self.result = outcome(self.setup, self.progress, train, self.costs, self._together, **self._about)
     if processes.first():
       with writing(self.directory / "result.json"):
         write_json(self.directory / "result.json", self.result)

@@ -192,7 +192,8 @@ def set_up(config: ConfigDict, training: bool = True, begins: bool = False, flag
   update, rate = optimizer(config.optimizer, checked.params, steps_in_all, pipeline.steps_per_epoch)
   image_shape = checked.spec.image_shape
   compiled = Compiled(config, checked.network, update, pipeline, devices)
-  return Setup(config, devices, image_shape, checked.network, pipeline, steps_in_all, update, rate, compiled)
+  # compiled, the rate is one program that is kept for the next start, in place of one an operation
+  return Setup(config, devices, image_shape, checked.network, pipeline, steps_in_all, update, jax.jit(rate), compiled)
 
 
 def _agree(config: ConfigDict, pipeline: data.Pipeline, devices: list[jax.Device], flags: dict) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class Events:
-  """Scalars by step, in a new event file.
+  """Scalars by step, in a new event file, which is made for the first of them.
 
   Written by the caller's thread: `tensorboardX.SummaryWriter` has one of its own, and where that dies of a full disk,
   the next calls block without end.
@@ -18,20 +18,25 @@ class Events:
   """
 
   def __init__(self, directory: Path, resume_step: int):
-    from tensorboardX.event_file_writer import EventsWriter  # here, for it takes 0.1 s to import
+    self._directory, self._resume_step, self._writer = directory, resume_step, None
+
+  def _open(self) -> None:
+    from tensorboardX.event_file_writer import EventsWriter  # here: it imports torch where there is one, for a second
     from tensorboardX.proto.event_pb2 import Event, SessionLog
 
     self._event = Event
-    directory.mkdir(parents=True, exist_ok=True)
-    suffix = f".{os.getpid()}.{resume_step}"  # two files of the same second and name would overwrite each other
-    self._writer = EventsWriter(str(directory / "events"), suffix)
-    purge_step = resume_step + 1 if resume_step else 0
+    self._directory.mkdir(parents=True, exist_ok=True)
+    suffix = f".{os.getpid()}.{self._resume_step}"  # two files of the same second and name would overwrite each other
+    self._writer = EventsWriter(str(self._directory / "events"), suffix)
+    purge_step = self._resume_step + 1 if self._resume_step else 0
     start = SessionLog(status=SessionLog.START)
     self._writer.write_event(Event(wall_time=time.time(), step=purge_step, session_log=start))
     self._writer.flush()
 
   def write(self, step: int, scalars: Mapping[str, float]) -> None:
     """Writes scalars by their tag; they are in the file when this returns."""
+    if self._writer is None:
+      self._open()
     from tensorboardX.summary import scalar
 
     for tag, value in scalars.items():
@@ -40,4 +45,5 @@ class Events:
 
   def close(self) -> None:
     """Closes the file."""
-    self._writer.close()
+    if self._writer:
+      self._writer.close()

@@ -1,6 +1,5 @@
 """Our side of `benchmarks.ops`, and XLA's. Run by its parent: see `worker`."""
 
-import contextlib
 import functools
 from collections.abc import Callable
 
@@ -12,7 +11,8 @@ from jax import Array, lax
 from benchmarks import operations
 from benchmarks.calls import Calls
 from nin_jax import ops
-from nin_jax.ops.conv import lowered_as
+from nin_jax.ops.lowering import lowered_as
+from nin_jax.train.compilation import fast
 
 
 def make(operation: dict, precision: str, column: str, direction: str) -> Callable[[], object]:
@@ -47,8 +47,9 @@ def make(operation: dict, precision: str, column: str, direction: str) -> Callab
     "dw": lambda x, kernel, g: jax.vjp(lambda kernel: forward(x, kernel), kernel)[1](g),
   }[direction]
   lowering = column.removeprefix("lowering ")
-  with lowered_as(lowering) if lowering != column else contextlib.nullcontext():
-    compiled = jax.jit(derived).lower(x, kernel, g).compile()
+  with lowered_as(lowering) if lowering != column else lowered_as("auto", calls=True):
+    options = None if column == "xla" else fast(jax.default_backend(), precision)  # as the steps are compiled
+    compiled = jax.jit(derived).lower(x, kernel, g).compile(compiler_options=options)
   return functools.partial(compiled, x, kernel, g)
 
 

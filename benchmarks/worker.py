@@ -12,8 +12,9 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from nin_jax.sweep.pool import MALLOC  # what our entry points give the allocator
+from nin_jax import allocator
 
+_TUNED = "tuned"  # an argument of the worker
 ROOT = Path(__file__).parent.parent
 # On a GPU the sides take turns on the first one, and share its memory.
 _GPU = {"CUDA_VISIBLE_DEVICES": "0", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.45"}
@@ -34,11 +35,11 @@ class Worker:
 
   def __init__(self, module: str, tuned: bool, shares: bool):
     self._module = module
-    environment = {"GLIBC_TUNABLES": MALLOC} if tuned else {}
+    environment = {}
     if shares:
-      environment |= {name: value for name, value in _GPU.items() if name not in os.environ}
+      environment = {name: value for name, value in _GPU.items() if name not in os.environ}
     self._process = subprocess.Popen(
-      [sys.executable, "-m", module],
+      [sys.executable, "-m", module, *[_TUNED] * tuned],
       cwd=ROOT,
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
@@ -79,6 +80,8 @@ class Worker:
 
 def serve(functions: Mapping[str, Callable[..., dict]]) -> None:
   """Does what the parent asks until it closes the pipe. What is printed meanwhile goes to stderr."""
+  if _TUNED in sys.argv[1:]:
+    allocator.set_up()
   answers = os.fdopen(os.dup(1), "w")
   os.dup2(2, 1)
   for line in sys.stdin:

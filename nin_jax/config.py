@@ -15,6 +15,7 @@ def default() -> ConfigDict:
   config = ConfigDict()
   config.seed = 0
   config.precision = "float32"  # float32 | bfloat16: the type of compute; parameters and sums stay float32
+  config.lowering = "auto"  # auto | xla | patches | winograd | onednn: how convolutions are computed (ops/lowering.py)
 
   config.model = ConfigDict()  # from nin_jax.models.defaults(NAME)
 

@@ -53,7 +53,7 @@ def test_each_image_counts_once(device_count, asked):
   pipeline, network, variables, loss, correct = setup()
   devices = jax.local_devices()[:device_count]
   size = evaluation.batch_size(asked, devices)
-  step = steps.eval_step(network, devices)
+  step = steps.eval_step(network, default(), devices)
   variables, arrays = steps.replicate((variables, pipeline.arrays), devices)
   examples = loaded(pipeline, arrays, pipeline.eval_batches("test", size), devices)
   measured = evaluation.evaluate(step, variables, examples, devices)
@@ -90,7 +90,7 @@ class Identity:
 @pytest.mark.parametrize("poison", [np.inf, np.nan, 3e38])
 def test_padding_does_not_poison_the_mean(poison):
   devices = jax.local_devices()[:2]
-  step, arrays = steps.eval_step(Identity(), devices), {"mask": np.array([1, 1, 1, 1, 0], np.float32)}
+  step, arrays = steps.eval_step(Identity(), default(), devices), {"mask": np.array([1, 1, 1, 1, 0], np.float32)}
   batches = [np.array([0, 1, 2, -1], np.int32), np.array([3, -1, -1, -1], np.int32)]
   measured = evaluation.evaluate(step, {}, loaded(PoisonedPadding(poison), arrays, batches, devices), devices)
   assert (measured["count"], measured["correct"]) == (4, 4)
@@ -99,7 +99,7 @@ def test_padding_does_not_poison_the_mean(poison):
 
 def test_a_signal_breaks_an_evaluation_off():
   devices = jax.local_devices()[:2]
-  step, arrays = steps.eval_step(Identity(), devices), {"mask": np.ones(5, np.float32)}
+  step, arrays = steps.eval_step(Identity(), default(), devices), {"mask": np.ones(5, np.float32)}
   batches, asked = [np.array([0, 1], np.int32)] * 9, []
 
   def poll():
@@ -115,7 +115,7 @@ def test_a_signal_breaks_an_evaluation_off():
 def test_nothing_that_could_be_evaluated_is_told_of():
   """Broken images are masked out, and here all are."""
   devices = jax.local_devices()[:2]
-  step, arrays = steps.eval_step(Identity(), devices), {"mask": np.zeros(5, np.float32)}
+  step, arrays = steps.eval_step(Identity(), default(), devices), {"mask": np.zeros(5, np.float32)}
   examples = loaded(PoisonedPadding(0.0), arrays, [np.array([0, 1], np.int32)], devices)
   with pytest.raises(ConfigError, match=r"data\.broken_images='skip': .* none can"):
     evaluation.evaluate(step, {}, examples, devices)

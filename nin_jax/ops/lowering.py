@@ -1,15 +1,15 @@
 """How a convolution is computed: a pure function of its shape, its type and the backend.
 
 `xla`: XLA's own convolution. `patches`: a matrix product with the kernel's taps side by side. `winograd`: tiles in
-another basis, there a batch of 1×1s. `onednn`: a call into the oneDNN within XLA. All agree to float tolerance; which is
-the fastest on a CPU was read off `python -m benchmarks.ops` (docs/results/speed.md). On GPUs and TPUs it is XLA's.
+another basis, there a batch of 1×1s. `onednn`: a call into the oneDNN within XLA. All agree to float tolerance; which
+is the fastest on a CPU was read off `python -m benchmarks.ops` (docs/results/speed.md). On GPUs and TPUs it is XLA's.
 """
 
 import contextlib
 import contextvars
-import dataclasses
 import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,19 +26,28 @@ FORWARD, KERNEL = (
 )  # a pass: the convolution (that of the input's gradient too); its kernel's gradient
 
 
-@dataclasses.dataclass(frozen=True)
-class _Choice:
-  """What was asked for: one of `LOWERINGS` or `AUTO`, and whether calls into oneDNN may be among what `AUTO` takes."""
+class _Asked(NamedTuple):
+  """What is asked for: one of `LOWERINGS` or `AUTO`; whether `AUTO` may call oneDNN; whether a loop is traced."""
 
   lowering: str = AUTO
   calls: bool = False
+  looped: bool = False
 
 
-_asked = contextvars.ContextVar("lowering", default=_Choice())
+_NOTHING = _Asked()
+_asked = contextvars.ContextVar("lowering", default=_NOTHING)
 
 
 @contextlib.contextmanager
-def lowered_as(lowering: str, calls: bool = False) -> Iterator[None]:
+def _asking(asked: _Asked) -> Iterator[None]:
+  token = _asked.set(asked)
+  try:
+    yield
+  finally:
+    _asked.reset(token)
+
+
+def lowered_as(lowering: str, calls: bool = False) -> contextlib.AbstractContextManager[None]:
   """Within it, convolutions are traced in one of the `LOWERINGS`, or as `choose` says with `auto`.
 
   `xla` is plain: gradients are those that JAX derives, of any order and in forward mode too, and what is traced is what
@@ -46,7 +55,7 @@ def lowered_as(lowering: str, calls: bool = False) -> Iterator[None]:
   XLA's convolution stands in.
 
   Args:
-    lowering: one of `LOWERINGS`, or "auto".
+    lowering: one of `LOWERINGS`, or "auto", which it is where nothing is asked for.
     calls: whether "auto" may call oneDNN. Programs with such calls must not be written to JAX's persistent compilation
       cache: see `onednn`.
 
@@ -57,11 +66,15 @@ def lowered_as(lowering: str, calls: bool = False) -> Iterator[None]:
     raise ValueError(f"lowering={lowering!r}: accepted is one of {', '.join((AUTO, *LOWERINGS))}")
   if lowering == "onednn" and not onednn.available():
     raise ValueError("lowering='onednn': this machine's XLA has no oneDNN")
-  token = _asked.set(_Choice(lowering, calls))
-  try:
-    yield
-  finally:
-    _asked.reset(token)
+  return _asking(_Asked(lowering, calls))
+
+
+def in_loop() -> contextlib.AbstractContextManager[None]:
+  """Within it, the body of a loop (`lax.scan`, `lax.map`) is traced.
+
+  There XLA's convolution falls to a slow path on the CPU (15 to 30 times slower): "auto" takes patches in its place.
+  """
+  return _asking(_asked.get()._replace(looped=True))
 
 
 def plain() -> bool:
@@ -74,7 +87,8 @@ def chosen(of: str, x: tuple[int, ...], kernel: tuple[int, ...], geometry: Geome
   asked = _asked.get()
   if asked.lowering == AUTO:
     calls = asked.calls and jax.default_backend() == "cpu" and onednn.available()
-    return choose(of, x, kernel, geometry, dtype, jax.default_backend() + "+onednn" * calls)
+    backend = jax.default_backend() + "+onednn" * calls
+    return choose(of, x, kernel, geometry, dtype, backend, asked.looped)
   return asked.lowering if takes(asked.lowering, kernel, geometry) else "xla"
 
 
@@ -86,7 +100,13 @@ def takes(lowering: str, kernel: tuple[int, ...], geometry: Geometry) -> bool:
 
 
 def choose(
-  of: str, x: tuple[int, ...], kernel: tuple[int, ...], geometry: Geometry, dtype: DTypeLike, backend: str
+  of: str,
+  x: tuple[int, ...],
+  kernel: tuple[int, ...],
+  geometry: Geometry,
+  dtype: DTypeLike,
+  backend: str,
+  looped: bool = False,
 ) -> str:
   """The lowering that is expected to be the fastest.
 
@@ -97,6 +117,7 @@ def choose(
     geometry: of the kernel on the maps.
     dtype: of the maps.
     backend: "cpu", "cpu+onednn" (calls into oneDNN can be made), "gpu", "tpu".
+    looped: whether it is in the body of a loop.
 
   Returns:
     One of the `LOWERINGS`.
@@ -110,7 +131,8 @@ def choose(
     return "winograd"
   if calls and of == FORWARD:
     return "onednn"
-  return "patches" if kernel[2] < FEW_CHANNELS and geometry.strides == (1, 1) else "xla"
+  few = kernel[2] < FEW_CHANNELS and geometry.strides == (1, 1)
+  return "patches" if few or looped else "xla"
 
 
 LEAST_CALLED = 20_000_000  # multiply-accumulates: below, little is gained, and programs without calls can be cached

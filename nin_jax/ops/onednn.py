@@ -22,6 +22,7 @@ from jaxtyping import Array, Float
 
 from nin_jax.ops.geometry import Geometry
 
+CALL = "__onednn$"  # how the names of such calls begin, in the text of a program too
 RELEASES = ((0, 10), (0, 13))  # of jaxlib: from, below
 SHORT_ROWS = 32  # below, the kernel's gradient is one convolution whose kernel is the result's gradient
 
@@ -44,7 +45,7 @@ def available() -> bool:
 
 def _call(target: str, config: dict, shape: tuple[int, ...], dtype: DTypeLike, *operands: Array) -> Array:
   call = jax.ffi.ffi_call(
-    f"__onednn${target}",
+    CALL + target,
     jax.ShapeDtypeStruct(shape, dtype),
     vmap_method="sequential",
     custom_call_api_version=2,

@@ -6,8 +6,8 @@ product over the channels. With m = 4 a 3×3 takes 36 products where the plain c
 5×5 64 where that takes 400 (6.25 times).
 
 The points at which polynomials are evaluated decide the error: it grows with m + k. With those below, results on
-normally distributed maps and kernels differ from exact ones by less than 2e-5 of the largest in float32, where the plain
-sum differs by less than 2e-6.
+normally distributed maps and kernels differ from exact ones by less than 2e-5 of the largest in float32, where the
+plain sum differs by less than 2e-6.
 """
 
 import functools

@@ -1,6 +1,6 @@
 """config → trained state, `metrics.jsonl`, checkpoints, `result.json`."""
 
-from nin_jax.train import allocator
+from nin_jax import allocator
 from nin_jax.train.checkpoint_evaluation import evaluate_checkpoint
 from nin_jax.train.loop import train_and_evaluate
 from nin_jax.train.meter import TrainingStopped

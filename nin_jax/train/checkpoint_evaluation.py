@@ -10,7 +10,7 @@ from nin_jax.train.checkpoint import Checkpoints
 from nin_jax.train.setup import set_up
 
 # Besides what may change when a run goes on: what the network is evaluated in, and on which images of its classes.
-FREE = ("precision", "train.init_from", "data.name", "data.test_split", "data.pipeline")
+FREE = ("precision", "lowering", "train.init_from", "data.name", "data.test_split", "data.pipeline")
 
 
 def evaluate_checkpoint(

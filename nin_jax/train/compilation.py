@@ -3,17 +3,28 @@
 import contextlib
 import functools
 import importlib.util
+import math
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from nin_jax.data import cache
+from nin_jax.ops import onednn
 
 # Half of the time of compilation for the same speed of the steps: 9.5 → 5.3 s for three seeds of inception_digits,
 # whose step took 89 ms with both; for inception_fashion_mnist 9.6 → 4.9 s, 449 → 427 ms.
 _QUICK = {"xla_backend_optimization_level": 1, "xla_cpu_use_fusion_emitters": False}
+
+# XLA's own convolutions are faster on CPUs than those of YNNPACK, which it would take in their place (1.4 to 3 times in
+# float32 on AVX-512, gradients of kernels most). What YNNPACK does better stays: bfloat16 products, and sums, which XLA
+# would fuse with all that comes before them and work that out again for each sum.
+_YNNPACK = "xla_cpu_experimental_ynn_fusion_type"
+_FAST = {"float32": {_YNNPACK: "LIBRARY_FUSION_TYPE_REDUCE"}, "bfloat16": {}}
 
 MAX_BYTES = 2**30  # of what is kept: some hundred networks; what was used longest ago goes first
 _ABANDONED_SECONDS = 60
@@ -52,14 +63,64 @@ def _mend(directory: Path) -> None:
 
 
 @functools.cache
-def quick(platform: str) -> dict | None:
-  """Compiler options that compile faster; None for other platforms than "cpu", and as far as this XLA has them."""
-  return {name: value for name, value in _QUICK.items() if _known(name, value)} if platform == "cpu" else None
+def quick(platform: str) -> dict[str, Any]:
+  """Compiler options that compile faster; none for other platforms than "cpu", and as far as this XLA has them."""
+  return _known(_QUICK) if platform == "cpu" else {}
 
 
-def _known(name: str, value: bool | int) -> bool:
+@functools.cache
+def fast(platform: str, precision: str) -> dict[str, Any]:
+  """Compiler options for steps that run faster, as `quick`."""
+  return _known(_FAST[precision]) if platform == "cpu" else {}
+
+
+def _known(options: dict[str, Any]) -> dict[str, Any]:
+  """Those that this release has."""
+
+  def known(name: str, value: Any) -> bool:
+    try:
+      jax.jit(lambda x: x + 1, compiler_options={name: value}).lower(jnp.float32(0)).compile()
+    except jax.errors.JaxRuntimeError:
+      return False
+    return True
+
+  return {name: value for name, value in options.items() if known(name, value)}
+
+
+class Program:
+  """A mapped function that is traced, and compiled with options, when it is first called with arguments of a shape.
+
+  Args:
+    mapped: what `jax.pmap` made.
+    options: of the compiler.
+    tracing: makes a context to trace in.
+  """
+
+  def __init__(
+    self, mapped: Any, options: dict[str, Any], tracing: Callable[[], contextlib.AbstractContextManager[None]]
+  ):
+    self._mapped, self._options, self._tracing = mapped, options, tracing
+    self._compiled: dict[Any, Any] = {}
+
+  def __call__(self, *args: Any) -> Any:
+    leaves, tree = jax.tree.flatten(args)
+    key = (tree, tuple((np.shape(leaf), jnp.result_type(leaf)) for leaf in leaves))
+    if key not in self._compiled:
+      with self._tracing():
+        lowered = self._mapped.lower(*args)
+      calls = onednn.CALL in lowered.as_text()
+      with _not_kept() if calls else contextlib.nullcontext():
+        self._compiled[key] = lowered.compile(compiler_options=self._options)
+    return self._compiled[key](*args)
+
+
+@contextlib.contextmanager
+def _not_kept() -> Iterator[None]:
+  """Nothing that is compiled within it is written to the cache: see `ops.onednn`."""
+  name = "jax_persistent_cache_min_compile_time_secs"
+  least = getattr(jax.config, name)
+  jax.config.update(name, math.inf)
   try:
-    jax.jit(lambda x: x + 1, compiler_options={name: value}).lower(jnp.float32(0)).compile()
-  except jax.errors.JaxRuntimeError:  # no such option in this release
-    return False
-  return True
+    yield
+  finally:
+    jax.config.update(name, least)

@@ -51,7 +51,7 @@ class Compiled:
   @functools.cached_property
   def evaluate(self) -> Callable:
     """See `steps.eval_step`."""
-    return steps.eval_step(self.network, self.devices)
+    return steps.eval_step(self.network, self.config, self.devices)
 
   @functools.cached_property
   def load(self) -> dict[str, Callable]:
@@ -67,7 +67,7 @@ class Compiled:
     alone = self.config.data.batch_size % len(self.devices) > 0
     devices = self.devices[:1] if alone else self.devices
     arrays = steps.replicate(self.pipeline.arrays, devices) if alone else self.arrays
-    return steps.statistics_step(self.network, self.pipeline, devices), devices, arrays
+    return steps.statistics_step(self.network, self.pipeline, self.config, devices), devices, arrays
 
 
 @dataclasses.dataclass(frozen=True)

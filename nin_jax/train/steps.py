@@ -20,9 +20,9 @@ from jaxtyping import Array, Int, UInt32
 from ml_collections import ConfigDict
 
 from nin_jax.data import Pipeline
-from nin_jax.ops.lowering import lowered_as
+from nin_jax.ops.lowering import in_loop, lowered_as
 from nin_jax.train import averaging
-from nin_jax.train.compilation import quick
+from nin_jax.train.compilation import Program, fast, quick
 from nin_jax.train.objective import cross_entropy, objective
 
 AXIS = "batch"
@@ -145,7 +145,8 @@ def train_step(
   mapped = jax.pmap(
     step, AXIS, in_axes=(None, None, 0, 0, None), out_axes=(None, None), donate_argnums=(0,), devices=list(devices)
   )
-  return lambda state, arrays, batch, stop: mapped(state, arrays, batch, stop, np.uint32(config.seed))
+  program = _program(mapped, config, devices)
+  return lambda state, arrays, batch, stop: program(state, arrays, batch, stop, np.uint32(config.seed))
 
 
 def train_step_of_seeds(
@@ -164,8 +165,8 @@ def train_step_of_seeds(
   normalisation (and `train.accumulate_steps=1`, whose parts are cut otherwise there). All leaves of state, batch, seeds
   and metrics are [devices, seeds of a device, ...]; the state given is donated.
 
-  The seeds of a device are vmapped. On the CPU they are worked through in a loop instead, in the memory of one, with
-  convolutions as patches: 1.2 to 1.4 times faster there.
+  The seeds of a device are vmapped. On the CPU they are worked through in a loop instead, in the memory of one: 1.2 to
+  1.4 times faster there.
 
   Args:
     network: see `models.build`, with `axis_name=None`.
@@ -180,19 +181,17 @@ def train_step_of_seeds(
 
   def steps(states: TrainState, arrays: Any, batches: Any, seeds: UInt32[Array, " s"]):
     one = lambda given: step(given[0], arrays, given[1], np.int32(0), given[2])
-    with lowered_as("patches" if on_cpu else "xla"):
+    with in_loop():
       return lax.map(one, (states, batches, seeds), batch_size=len(seeds) if vmapped else None)
 
   mapped = jax.pmap(steps, AXIS, in_axes=(0, None, 0, 0), donate_argnums=(0,), devices=list(devices))
-  compiled: list = []  # at the first call, whose shapes are those of all
+  return _program(mapped, config, devices, quick(devices[0].platform))
 
-  def call(states: TrainState, arrays: Any, batches: Any, seeds: np.ndarray) -> tuple[TrainState, dict[str, Array]]:
-    if not compiled:
-      options = quick(devices[0].platform)
-      compiled.append(mapped.lower(states, arrays, batches, seeds).compile(compiler_options=options))
-    return compiled[0](states, arrays, batches, seeds)
 
-  return call
+def _program(mapped: Any, config: ConfigDict, devices: Devices, options: dict | None = None) -> Program:
+  """The mapped step, compiled for these devices, with convolutions lowered as the config says."""
+  options = fast(devices[0].platform, config.precision) | (options or {})
+  return Program(mapped, options, lambda: lowered_as(config.lowering, calls=True))
 
 
 def _step(
@@ -225,7 +224,8 @@ def _step(
       batch_stats, (grads, metrics) = gradient(state.batch_stats, (batch, positions))
     else:
       in_parts = jax.tree.map(lambda x: x.reshape(parts, n // parts, *x.shape[1:]), (batch, positions))
-      batch_stats, (grads, metrics) = _accumulate(gradient, state.batch_stats, in_parts)
+      with in_loop():
+        batch_stats, (grads, metrics) = _accumulate(gradient, state.batch_stats, in_parts)
     largest = {"spread": metrics.pop("spread"), "stop": stop}
     if axis:
       largest = lax.pmax(largest, axis)
@@ -239,13 +239,14 @@ def _step(
 
 
 def statistics_step(
-  network: nn.Module, pipeline: Pipeline, devices: Devices
+  network: nn.Module, pipeline: Pipeline, config: ConfigDict, devices: Devices
 ) -> Callable[[Any, Any, Any, Any, np.ndarray, int], Any]:
   """Makes step(params, batch_stats, arrays, batch, seed, number) → the batch statistics of that batch alone.
 
   Args:
     network: as in training.
     pipeline: whose `load_train` gives the images, traced inside the step.
+    config: the whole config.
     devices: to run on; their statistics are averaged.
 
   Returns:
@@ -262,7 +263,8 @@ def statistics_step(
     _, updates = network.apply(variables, images, True, positions, rngs=rngs, mutable=["batch_stats"])
     return lax.pmean(updates["batch_stats"], AXIS)
 
-  return jax.pmap(step, AXIS, in_axes=(None, None, None, 0, None, None), out_axes=None, devices=list(devices))
+  mapped = jax.pmap(step, AXIS, in_axes=(None, None, None, 0, None, None), out_axes=None, devices=list(devices))
+  return _program(mapped, config, devices)
 
 
 def _accumulate(gradient: Callable, batch_stats: Any, in_parts: Any) -> tuple[Any, tuple[Any, dict[str, Array]]]:
@@ -282,13 +284,16 @@ def _accumulate(gradient: Callable, batch_stats: Any, in_parts: Any) -> tuple[An
   return batch_stats, (jax.tree.map(lambda x: x / parts, total), means)
 
 
-def eval_step(network: nn.Module, devices: Devices) -> Callable[[dict, Any, np.ndarray], dict[str, Array]]:
+def eval_step(
+  network: nn.Module, config: ConfigDict, devices: Devices
+) -> Callable[[dict, Any, np.ndarray], dict[str, Array]]:
   """Makes step(variables, examples, stop) → {"loss": sum over images, "correct", "count", "stop"}.
 
   Padding is left out; "stop" is as in `train_step`. `examples` are what `load_step` gives, of any split.
 
   Args:
     network: see `models.build`.
+    config: the whole config.
     devices: to run on.
   """
 
@@ -301,7 +306,8 @@ def eval_step(network: nn.Module, devices: Devices) -> Callable[[dict, Any, np.n
     sums = {"loss": losses.sum(), "correct": correct.sum(), "count": (mask > 0).sum()}
     return lax.psum(sums, AXIS) | {"stop": lax.pmax(stop, AXIS)}
 
-  return jax.pmap(step, AXIS, in_axes=(None, 0, 0), out_axes=None, devices=list(devices))
+  mapped = jax.pmap(step, AXIS, in_axes=(None, 0, 0), out_axes=None, devices=list(devices))
+  return _program(mapped, config, devices)
 
 
 def load_step(pipeline: Pipeline, split: str, devices: Devices) -> Callable[[Any, Any], tuple[Array, Array, Array]]:

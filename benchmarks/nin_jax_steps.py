@@ -12,7 +12,8 @@ import jax
 from benchmarks import cases, noise, worker
 from nin_jax import models
 from nin_jax.cost import roofline
-from nin_jax.train import budget, costs, steps
+from nin_jax.train import budget, steps
+from nin_jax.train.costs import Costs
 from nin_jax.train.program import Alone
 
 
@@ -25,7 +26,7 @@ class Side:
     self._setup = setup = noise.set_up_on_noise(config)
     self._program, self._batch, self._step = Alone(setup), batch, 0
     self._state = self._program.place({0: setup.first_state()})
-    self._cost = cost = costs.of(setup)
+    self._cost = cost = Costs(setup)
     unmapped = models.build(config.model, setup.image_shape, precision)
     training = budget.training_cost(unmapped, config.train, setup.image_shape).total
     first = setup.devices[0]

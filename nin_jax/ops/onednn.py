@@ -7,10 +7,13 @@ program with such a call in it must not go into the persistent compilation cache
 else (`jaxlib` 0.10 to 0.12).
 """
 
+import contextlib
 import functools
 import json
+import math
 import platform
 import sys
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -36,11 +39,23 @@ def available() -> bool:
     return False
   a, b = np.ones((3, 4), np.float32), np.ones((4, 5), np.float32)
   try:
-    with jax.default_device(jax.local_devices(backend="cpu")[0]), jax.ensure_compile_time_eval():
+    with not_kept(), jax.default_device(jax.local_devices(backend="cpu")[0]), jax.ensure_compile_time_eval():
       product = np.asarray(jax.jit(_product, static_argnums=2)(a, b, False))
   except jax.errors.JaxRuntimeError:  # built without it
     return False
   return bool((product == 4).all())
+
+
+@contextlib.contextmanager
+def not_kept() -> Iterator[None]:
+  """Nothing that is compiled within it is written to the persistent compilation cache."""
+  name = "jax_persistent_cache_min_compile_time_secs"
+  least = getattr(jax.config, name)
+  jax.config.update(name, math.inf)
+  try:
+    yield
+  finally:
+    jax.config.update(name, least)
 
 
 def _call(target: str, config: dict, shape: tuple[int, ...], dtype: DTypeLike, *operands: Array) -> Array:

@@ -3,9 +3,8 @@
 import contextlib
 import functools
 import importlib.util
-import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -109,18 +108,6 @@ class Program:
       with self._tracing():
         lowered = self._mapped.lower(*args)
       calls = onednn.CALL in lowered.as_text()
-      with _not_kept() if calls else contextlib.nullcontext():
+      with onednn.not_kept() if calls else contextlib.nullcontext():
         self._compiled[key] = lowered.compile(compiler_options=self._options)
     return self._compiled[key](*args)
-
-
-@contextlib.contextmanager
-def _not_kept() -> Iterator[None]:
-  """Nothing that is compiled within it is written to the cache: see `ops.onednn`."""
-  name = "jax_persistent_cache_min_compile_time_secs"
-  least = getattr(jax.config, name)
-  jax.config.update(name, math.inf)
-  try:
-    yield
-  finally:
-    jax.config.update(name, least)

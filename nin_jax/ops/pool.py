@@ -106,41 +106,78 @@ def _max_forward(
 def _max_backward(
   window: tuple[int, int], strides: tuple[int, int], pads: Pads, kept: tuple[Array, Array], g: Array
 ) -> tuple[Array]:
-  """Gives each position the gradients of the windows whose maximum it was.
-
-  Positions are taken apart by where they lie between two windows (s·s phases of strides s). Those of one phase are seen
-  by the same taps, each of a window further on, so that a phase is a sum over few shifted copies of g.
-  """
   tap, empty = kept
-  height, width = empty.shape[1:]
-  nowhere = jnp.iinfo(tap.dtype).max
-  counts, reach = [], []  # of each axis: positions of a phase; how far g is padded before and after
-  for n, out, k, s, (low, _) in zip((height, width), g.shape[1:3], window, strides, pads, strict=True):
-    count = -(-(low + n) // s)
-    counts.append(count)
-    reach.append(((k - 1) // s, max(count - out, 0)))
-  # Padded once: fused into the sums below, XLA would pad anew for each tap.
-  g, tap = lax.optimization_barrier((_pad(g, reach, 0.0), _pad(tap, reach, nowhere)))
-
-  def phase(row: int, column: int) -> Array:
-    total = None
-    for i in range(row, window[0], strides[0]):
-      for j in range(column, window[1], strides[1]):
-        begin = [r[0] - tap_index // s for r, tap_index, s in zip(reach, (i, j), strides, strict=True)]
-        at = lambda array, begin=begin: lax.slice(
-          array, (0, *begin, 0), (array.shape[0], begin[0] + counts[0], begin[1] + counts[1], array.shape[3])
-        )
-        mine = jnp.where(at(tap) == i * window[1] + j, at(g), jnp.zeros((), g.dtype))
-        total = mine if total is None else total + mine
-    return jnp.zeros((g.shape[0], *counts, g.shape[3]), g.dtype) if total is None else total
-
-  rows = [jnp.stack([phase(i, j) for j in range(strides[1])], 3) for i in range(strides[0])]
-  dx = jnp.stack(rows, 2).reshape(g.shape[0], counts[0] * strides[0], counts[1] * strides[1], g.shape[3])
-  (top, _), (left, _) = pads
-  return (dx[:, top : top + height, left : left + width],)
+  return (_spread(g, empty.shape[1:], window, strides, pads, tap),)
 
 
 _max.defvjp(_max_forward, _max_backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+def _sum(x: Array, window: tuple[int, int], strides: tuple[int, int], pads: Pads) -> Array:
+  """The sum over windows, of which all taps are unrolled."""
+  return reduce(jnp.add, _taps(_pad(x, pads, 0.0), window, strides, positions(x.shape[1:3], window, strides, pads)))
+
+
+def _sum_forward(x: Array, window: tuple[int, int], strides: tuple[int, int], pads: Pads) -> tuple[Array, Array]:
+  return _sum(x, window, strides, pads), jnp.empty((0, *x.shape[1:3]), x.dtype)
+
+
+def _sum_backward(
+  window: tuple[int, int], strides: tuple[int, int], pads: Pads, empty: Array, g: Array
+) -> tuple[Array]:
+  return (_spread(g, empty.shape[1:], window, strides, pads),)
+
+
+_sum.defvjp(_sum_forward, _sum_backward)
+
+
+def _spread(
+  g: Array,
+  size: tuple[int, ...],
+  window: tuple[int, int],
+  strides: tuple[int, int],
+  pads: Pads,
+  tap: Array | None = None,
+) -> Array:
+  """Gives each position of a map of that size the sum of g over the windows that it is in.
+
+  Positions are taken apart by where they lie between two windows (s·s phases of strides s). Those of one phase are seen
+  by the same taps, each of a window further on, so that a phase is a sum over few shifted copies of g.
+
+  Args:
+    g: [n, h2, w2, c], of the windows.
+    size: height and width of the map.
+    window, strides, pads: of the pool.
+    tap: which of its taps a window gives its g to, in row-major order; None: to all.
+  """
+  counts, reach = [], []  # of each axis: positions of a phase; how far g is padded before and after
+  for n, out, k, s, (low, _) in zip(size, g.shape[1:3], window, strides, pads, strict=True):
+    counts.append(-(-(low + n) // s))
+    reach.append(((k - 1) // s, max(counts[-1] - out, 0)))
+  # Padded once: fused into the sums below, XLA would pad anew for each tap.
+  g = lax.optimization_barrier(_pad(g, reach, 0.0))
+  if tap is not None:
+    tap = lax.optimization_barrier(_pad(tap, reach, jnp.iinfo(tap.dtype).max))
+
+  def phase(row: int, column: int) -> Array:
+    shape = (g.shape[0], *counts, g.shape[3])
+    total = jnp.zeros(shape, g.dtype)
+    for i in range(row, window[0], strides[0]):
+      for j in range(column, window[1], strides[1]):
+        begin = (0, *(r[0] - t // s for r, t, s in zip(reach, (i, j), strides, strict=True)), 0)
+        limit = [b + count for b, count in zip(begin, shape, strict=True)]
+        mine = lax.slice(g, begin, limit)
+        if tap is not None:
+          chosen = lax.slice(tap, begin, limit) == i * window[1] + j
+          mine = jnp.where(chosen, mine, jnp.zeros((), g.dtype))
+        total = total + mine
+    return total
+
+  rows = [jnp.stack([phase(i, j) for j in range(strides[1])], 3) for i in range(strides[0])]
+  whole = jnp.stack(rows, 2).reshape(g.shape[0], counts[0] * strides[0], counts[1] * strides[1], g.shape[3])
+  (top, _), (left, _) = pads
+  return whole[:, top : top + size[0], left : left + size[1]]
 
 
 def avg_pool(
@@ -176,12 +213,13 @@ def avg_pool(
     end = np.minimum(begin + k, n + high if count_include_pad else n)
     counts.append(end - (begin if count_include_pad else np.maximum(begin, 0)))
   scale = (1.0 / np.outer(*counts)).astype(np.float32)[None, :, :, None]
-  total = _pad(x.astype(jnp.float32), pads, 0.0)
+  total = x.astype(jnp.float32)
   if window[0] * window[1] <= _FLAT_TAPS:
-    total = reduce(jnp.add, _taps(total, window, strides, outputs))
+    total = _sum(total, window, strides, pads)
   else:
-    total = reduce(jnp.add, _taps(total, (1, window[1]), (1, strides[1]), (total.shape[1], outputs[1])))
-    total = reduce(jnp.add, _taps(total, (window[0], 1), (strides[0], 1), outputs))
+    (rows, columns), (row_pads, column_pads) = window, pads
+    total = _sum(total, (1, columns), (1, strides[1]), ((0, 0), column_pads))
+    total = _sum(total, (rows, 1), (strides[0], 1), (row_pads, (0, 0)))
   return (total * scale).astype(x.dtype)
 
 

@@ -9,8 +9,8 @@ import pytest
 from jax import lax
 
 from nin_jax.errors import ImageTooSmall
-from nin_jax.ops import conv, pointwise
-from nin_jax.ops.lowering import LOWERINGS, lowered_as
+from nin_jax.ops import conv, onednn, pointwise
+from nin_jax.ops.lowering import AUTO, LOWERINGS, lowered_as
 
 
 def arrays(seed, *shapes):
@@ -35,13 +35,16 @@ def arrays(seed, *shapes):
     ((1, 1), 1, "VALID", "VALID", 1, 1),
   ],
 )
-@pytest.mark.parametrize("lowering", LOWERINGS)
-def test_values_and_gradients_are_those_of_xla(kernel, strides, padding, xla_padding, dilation, groups, lowering):
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("lowering", [AUTO, *LOWERINGS])
+def test_values_and_gradients_are_those_of_xla(kernel, strides, padding, xla_padding, dilation, groups, lowering, relu):
+  if lowering == "onednn" and not onednn.available():
+    pytest.skip("this machine's XLA has no oneDNN")
   x, kernel, bias = arrays(0, (2, 9, 8, 4), (*kernel, 4 // groups, 8), (8,))
   twice = lambda value: (value, value) if isinstance(value, int) else value
 
   def xla(x, kernel, bias):
-    return bias + lax.conv_general_dilated(
+    y = bias + lax.conv_general_dilated(
       x,
       kernel,
       twice(strides),
@@ -51,10 +54,11 @@ def test_values_and_gradients_are_those_of_xla(kernel, strides, padding, xla_pad
       dimension_numbers=("NHWC", "HWIO", "NHWC"),
       precision="highest",
     )
+    return jax.nn.relu(y) if relu else y
 
   def ours(x, kernel, bias):
     with lowered_as(lowering):
-      return conv(x, kernel, bias, strides, padding, dilation, groups)
+      return conv(x, kernel, bias, strides, padding, dilation, groups, relu)
 
   @partial(jax.jit, static_argnums=0)
   def run(function, *primals):
@@ -91,17 +95,3 @@ def test_a_kernel_that_does_not_fit_is_refused():
     conv(jnp.zeros((1, 2, 3, 1)), kernel, padding="VALID")
   with pytest.raises(ImageTooSmall, match="window of 5"):  # what a dilated kernel spans
     conv(jnp.zeros((1, 4, 8, 1)), kernel, padding="VALID", dilation=2)
-
-
-def test_patches_are_no_convolution_for_xla():
-  """XLA's own is slow in loops, and for the groups that vmap makes of it."""
-  x, kernel = arrays(0, (3, 2, 6, 6, 4), (3, 3, 3, 4, 5))
-
-  def primitives(lowering):
-    with lowered_as(lowering):
-      return str(jax.make_jaxpr(jax.vmap(conv))(x, kernel))
-
-  assert "conv_general_dilated" in primitives("xla")
-  assert "conv_general_dilated" not in primitives("patches")
-  with pytest.raises(ValueError, match="xla, patches"), lowered_as("winograd"):
-    pass

@@ -1,0 +1,138 @@
+"""The choice of a lowering: each branch, and that it stays a choice of how, not of what."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nin_jax.ops import conv, onednn, pointwise
+from nin_jax.ops.geometry import Geometry
+from nin_jax.ops.lowering import FORWARD, KERNEL, LEAST_CALLED, LOWERINGS, choose, in_loop, lowered_as
+
+SAME = {kernel: Geometry(pads=((kernel // 2,) * 2,) * 2) for kernel in (1, 3, 5, 7)}
+
+
+def chosen(
+  of, images, size, channels, features, kernel, backend="cpu+onednn", dtype="float32", looped=False, **geometry
+):
+  shapes = (images, size, size, channels), (kernel, kernel, channels // geometry.get("groups", 1), features)
+  return choose(of, *shapes, SAME[kernel]._replace(**geometry), jnp.dtype(dtype), backend, looped)
+
+
+@pytest.mark.parametrize("of", [FORWARD, KERNEL])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("backend", ["gpu", "tpu"])
+def test_accelerators_take_xlas(of, dtype, backend):
+  for shape in ((64, 16, 96, 192, 5), (64, 32, 3, 192, 5), (16, 7, 16, 16, 3)):
+    assert chosen(of, *shape, backend, dtype) == "xla"
+    assert chosen(of, *shape, backend, dtype, looped=True) == "xla"
+
+
+def test_groups_take_xlas():
+  assert chosen(FORWARD, 64, 16, 96, 192, 5, groups=2) == "xla"
+  assert chosen(FORWARD, 64, 16, 96, 192, 5, groups=2, looped=True) == "xla"
+
+
+def test_large_bfloat16_convolutions_are_calls():
+  """XLA has none of that type on the CPU."""
+  assert chosen(FORWARD, 64, 16, 96, 192, 5, dtype="bfloat16") == "onednn"
+  assert chosen(KERNEL, 64, 16, 96, 192, 5, dtype="bfloat16") == "onednn"
+  assert chosen(KERNEL, 64, 32, 192, 160, 1, dtype="bfloat16") == "onednn"
+  assert chosen(FORWARD, 64, 16, 96, 192, 5, "cpu", "bfloat16") != "onednn"
+
+
+def test_tiles_where_they_save_more_than_they_cost():
+  for backend in ("cpu", "cpu+onednn"):
+    for of in (FORWARD, KERNEL):
+      assert chosen(of, 64, 16, 96, 192, 5, backend) == "winograd"
+      assert chosen(of, 64, 16, 16, 16, 5, backend) != "winograd"  # too few channels
+      assert chosen(of, 64, 16, 96, 192, 5, backend, strides=(2, 2)) != "winograd"
+      assert chosen(of, 64, 16, 96, 192, 5, backend, dilation=(2, 2)) != "winograd"
+      assert chosen(of, 64, 16, 96, 192, 7, backend) != "winograd"  # no tiles for 7×7
+    assert chosen(FORWARD, 16, 7, 192, 384, 3, backend) != "winograd"  # 7 results in two tiles of 4, large kernels
+
+
+def test_large_float32_convolutions_are_calls_but_for_their_kernels_gradient():
+  assert chosen(FORWARD, 16, 56, 64, 192, 3) == "onednn"
+  assert chosen(KERNEL, 16, 56, 64, 192, 3) == "xla"
+  assert chosen(FORWARD, 16, 56, 64, 192, 3, "cpu") == "xla"
+  assert chosen(FORWARD, 16, 224, 3, 64, 7, strides=(2, 2)) == "onednn"
+  assert chosen(KERNEL, 64, 32, 192, 160, 1) == "onednn"
+
+
+def test_small_ones_are_no_calls_so_that_their_programs_can_be_kept():
+  images = LEAST_CALLED // (8 * 8 * 9 * 32 * 32)
+  assert chosen(FORWARD, images, 8, 32, 32, 3) == "xla"
+  assert chosen(FORWARD, images + 1, 8, 32, 32, 3) == "onednn"
+
+
+def test_few_channels_are_patches():
+  assert chosen(FORWARD, 64, 32, 3, 192, 5, "cpu") == "patches"
+  assert chosen(KERNEL, 64, 32, 3, 192, 5) == "patches"
+  assert chosen(KERNEL, 16, 224, 3, 64, 7, strides=(2, 2)) == "xla"
+
+
+def test_loops_take_patches_for_xlas():
+  assert chosen(FORWARD, 4, 8, 32, 32, 3) == "xla"
+  assert chosen(FORWARD, 4, 8, 32, 32, 3, looped=True) == "patches"
+  assert chosen(FORWARD, 64, 16, 96, 192, 5, looped=True) == "winograd"
+
+
+def text(function, *args):
+  return jax.jit(function).lower(*args).as_text()
+
+
+def test_what_is_asked_for_is_what_is_traced():
+  x, kernel = jnp.ones((2, 8, 8, 4)), jnp.ones((3, 3, 4, 5))
+
+  def traced(lowering):
+    with lowered_as(lowering):
+      return text(lambda x, kernel: conv(x, kernel), x, kernel)  # a new function: JAX keeps what it has traced
+
+  assert "stablehlo.convolution" in traced("xla")
+  assert "stablehlo.convolution" not in traced("patches") + traced("winograd")
+  assert traced("winograd").count("dot_general") == 1
+  if onednn.available():
+    assert onednn.CALL in traced("onednn")
+
+
+def test_a_loop_in_auto_has_no_convolution():
+  x, kernel = jnp.ones((2, 3, 8, 8, 4)), jnp.ones((3, 3, 4, 5))
+  with in_loop():
+    looped = text(lambda x, kernel: jax.lax.map(lambda x: conv(x, kernel), x), x, kernel)
+  assert "stablehlo.convolution" not in looped
+
+
+def test_calls_are_made_only_where_they_are_asked_for():
+  """Whatever jits `conv` by itself may keep its programs."""
+  x, kernel = jnp.ones((64, 16, 16, 64), jnp.bfloat16), jnp.ones((3, 3, 64, 64))
+  assert onednn.CALL not in text(lambda x, kernel: conv(x, kernel), x, kernel)
+  if onednn.available():
+    with lowered_as("auto", calls=True):
+      assert onednn.CALL in text(lambda x, kernel: conv(x, kernel), x, kernel)
+
+
+def test_unknown_and_missing_lowerings_are_refused(monkeypatch):
+  with pytest.raises(ValueError, match="'fft': accepted is one of auto, xla, patches, winograd, onednn"):
+    lowered_as("fft")
+  monkeypatch.setattr(onednn, "available", lambda: False)
+  with pytest.raises(ValueError, match="has no oneDNN"):
+    lowered_as("onednn")
+
+
+def test_forward_mode_and_second_derivatives_are_there_where_asked_for():
+  x, kernel = jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 2, 2))
+  square = lambda kernel: (conv(x, kernel) ** 2).sum()
+  with lowered_as("xla"):
+    hessian = jax.hessian(square)(kernel)
+    assert float(jnp.abs(hessian).max()) > 0
+  flat = lambda kernel: pointwise(x, kernel).sum()
+  with lowered_as("xla"):
+    np.testing.assert_allclose(jax.jvp(flat, (kernel[0, 0],), (kernel[0, 0],))[1], flat(kernel[0, 0]))
+
+
+def test_all_are_documented_in_one_place():
+  from nin_jax.ops import lowering
+
+  for name in LOWERINGS:
+    assert f"`{name}`" in lowering.__doc__

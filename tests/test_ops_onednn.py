@@ -1,0 +1,76 @@
+"""Calls into XLA's oneDNN, where it has one."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nin_jax.ops import onednn, xla
+from nin_jax.ops.geometry import Geometry
+
+GEOMETRIES = [
+  ((3, 3), Geometry(pads=((1, 1), (1, 1)))),
+  ((5, 4), Geometry(pads=((2, 2), (0, 3)))),
+  ((3, 3), Geometry(strides=(2, 2), pads=((1, 1), (1, 1)))),
+  ((3, 2), Geometry(strides=(1, 3), pads=((0, 0), (1, 1)), dilation=(2, 1))),
+  ((1, 1), Geometry()),
+]
+
+
+@pytest.fixture(autouse=True)
+def there():
+  if not onednn.available():
+    pytest.skip("this machine's XLA has no oneDNN")
+
+
+def noise(seed, *shape):
+  return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+@pytest.mark.parametrize(("window", "geometry"), GEOMETRIES)
+@pytest.mark.parametrize(("size", "channels"), [(9, 16), (33, 16), (12, 3)])  # the last two: taps apart, few channels
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_convolution_and_kernels_gradient_are_xlas(window, geometry, size, channels, dtype):
+  x, kernel = (
+    jnp.asarray(noise(0, 2, size, size + 1, channels), dtype),
+    jnp.asarray(noise(1, *window, channels, 8), dtype),
+  )
+  y, want = (
+    onednn.forward(x, kernel, geometry),
+    xla.forward(x.astype(jnp.float32), kernel.astype(jnp.float32), geometry),
+  )
+  assert y.dtype == jnp.float32
+  np.testing.assert_allclose(y, want, rtol=1e-4, atol=2e-4)
+  g = jnp.asarray(noise(2, *want.shape), dtype)
+  shapes = kernel.shape, geometry
+  dkernel = onednn.kernel_gradient(x, g, *shapes)
+  assert dkernel.dtype == jnp.float32
+  np.testing.assert_allclose(dkernel, xla.kernel_gradient(x, g, *shapes), rtol=1e-3, atol=2e-3)
+
+
+def test_bias_and_relu_come_before_the_one_rounding():
+  x, kernel, bias = jnp.asarray(noise(0, 1, 8, 8, 64), jnp.bfloat16), noise(1, 3, 3, 64, 16), noise(2, 16)
+  kernel = jnp.asarray(kernel, jnp.bfloat16)
+  geometry = Geometry(pads=((1, 1), (1, 1)))
+  y = onednn.forward(x, kernel, geometry, jnp.asarray(bias), True, jnp.bfloat16)
+  wide = xla.forward(x.astype(jnp.float32), kernel.astype(jnp.float32), geometry) + bias
+  np.testing.assert_allclose(np.float32(y), np.maximum(wide, 0), rtol=2**-8, atol=1e-4)
+  assert float(y.min()) == 0.0
+
+
+def test_it_works_in_loops_and_over_batches():
+  x, kernel = noise(0, 3, 2, 8, 8, 16), noise(1, 3, 3, 16, 8)
+  geometry = Geometry(pads=((1, 1), (1, 1)))
+  one = lambda x: onednn.forward(x, kernel, geometry)
+  want = jnp.stack([one(part) for part in x])
+  np.testing.assert_allclose(jax.jit(lambda x: jax.lax.map(one, x))(x), want, rtol=1e-5, atol=1e-5)
+  np.testing.assert_allclose(jax.jit(jax.vmap(one))(x), want, rtol=1e-5, atol=1e-5)
+
+
+def test_releases_that_it_was_not_tried_with_have_none(monkeypatch):
+  onednn.available.cache_clear()
+  try:
+    monkeypatch.setattr(onednn.jaxlib.version, "__version_info__", onednn.RELEASES[1])
+    assert not onednn.available()
+  finally:
+    onednn.available.cache_clear()

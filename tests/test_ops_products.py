@@ -1,0 +1,32 @@
+"""The products of a 1×1 and its gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nin_jax.ops import onednn, products
+
+
+@pytest.mark.parametrize("positions", [7, 4096, 5000, 4099, 16384])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_kernels_gradient_is_the_sum_over_all_positions(positions, dtype):
+  rng = np.random.default_rng(0)
+  x, g = (jnp.asarray(rng.normal(size=(positions, width)), dtype) for width in (6, 5))
+  exact = np.float64(x).T @ np.float64(g)
+  found = [products.kernel_gradient]
+  if onednn.available():
+    found.append(onednn.product_kernel_gradient)
+  for gradient in found:
+    dkernel = jax.jit(gradient)(x, g)
+    assert dkernel.dtype == jnp.float32
+    np.testing.assert_allclose(dkernel, exact, rtol=1e-4, atol=1e-5 * positions**0.5)
+
+
+@pytest.mark.parametrize(("positions", "parts"), [(1, 1), (4095, 1), (4096, 4), (65536, 64), (25088, 16), (4099, 1)])
+def test_parts_divide_the_positions_and_are_not_small(positions, parts):
+  assert products._parts(positions) == parts
+  for count in range(1, 30000, 271):
+    of = products._parts(count)
+    assert count % of == 0
+    assert of == 1 or (of >= 4 and count // of >= products.PART)

@@ -1,0 +1,68 @@
+"""Programs: traced in their context, compiled once for each shape, and kept unless they must not be."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nin_jax.ops import conv, onednn
+from nin_jax.ops.lowering import lowered_as
+from nin_jax.train import compilation
+
+PARALLEL = "i"
+
+
+@pytest.fixture
+def cache(tmp_path):
+  """A persistent compilation cache of the test's own."""
+  from jax.experimental.compilation_cache import compilation_cache
+
+  names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+  before = [getattr(jax.config, name) for name in names]
+  for name, value in zip(names, (str(tmp_path), 0.0), strict=True):
+    jax.config.update(name, value)
+  compilation_cache.reset_cache()
+  yield tmp_path
+  for name, value in zip(names, before, strict=True):
+    jax.config.update(name, value)
+  compilation_cache.reset_cache()
+
+
+def mapped(function, count=1):
+  return jax.pmap(function, PARALLEL, in_axes=(0, None), devices=jax.devices()[:count])
+
+
+def test_one_compilation_for_each_shape():
+  traced = []
+
+  def function(x, y):
+    traced.append(x.shape)
+    return jax.lax.psum(x * y, PARALLEL)
+
+  program = compilation.Program(mapped(function, 2), {}, lambda: lowered_as("auto"))
+  for _ in range(3):
+    for size in (2, 3):
+      x = np.arange(2.0 * size, dtype=np.float32).reshape(2, size)
+      np.testing.assert_allclose(program(x, np.float32(2))[0], 2 * x.sum(0))
+  assert traced == [(2,), (3,)]
+
+
+def test_options_that_this_release_does_not_have_are_left_out():
+  assert compilation._known({"xla_no_such_option": True, "xla_backend_optimization_level": 1}) == {
+    "xla_backend_optimization_level": 1
+  }
+  assert compilation.fast("gpu", "float32") == compilation.quick("tpu") == {}
+
+
+@pytest.mark.parametrize("lowering", ["xla", "onednn"])
+def test_programs_with_calls_are_not_kept(cache, lowering):
+  if lowering == "onednn" and not onednn.available():
+    pytest.skip("this machine's XLA has no oneDNN")
+  kernel, x = jnp.ones((3, 3, 4, 5)), np.ones((1, 2, 8, 8, 4), np.float32)
+  program = compilation.Program(mapped(lambda x, kernel: conv(x, kernel)), {}, lambda: lowered_as(lowering))
+  onednn.available()
+  before = set(cache.glob("*-cache"))
+  y = jax.block_until_ready(program(x, kernel))
+  assert len(set(cache.glob("*-cache")) - before) == (lowering == "xla")
+  np.testing.assert_allclose(y[0, 0, 4, 4], 36.0)
+  assert jax.config.jax_persistent_cache_min_compile_time_secs == 0.0

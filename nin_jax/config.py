@@ -68,6 +68,7 @@ def default() -> ConfigDict:
   train.label_smoothing = 0.0
   train.auxiliary_weight = 0.3  # of each auxiliary head's loss
   train.accumulate_steps = 1  # the batch is worked through in this many parts
+  train.steps_per_call = 1  # steps in one program, for networks whose step takes milliseconds; signals wait for its end
   train.averaging = "none"  # none | ema | polyak: what is evaluated
   train.ema_decay = 0.999
   train.average_from = 0.0  # polyak: the part of training (0 to 1) before which nothing is averaged

@@ -46,6 +46,20 @@ def test_the_first_step_of_a_process_is_not_timed(clock):
   assert meter.state["wall_seconds"] == 66
 
 
+def test_steps_that_end_together_share_the_time_of_their_call(clock):
+  meter = Meter(0, clock=clock)
+  for first in (1, 4, 7):
+    clock.now += 60 if first == 1 else 6
+    for number in range(3):
+      meter.add(first + number, 1.0, 0.5, 1.0, 1.0, ended=0 if number else 3)
+  assert meter.step_seconds == 2
+  meter.skip()
+  ended(meter, clock, 10, 60)
+  ended(meter, clock, 11, 2)
+  assert meter.step_seconds == 2
+  assert meter.means()["step_seconds"] == 2
+
+
 def test_pauses_are_wall_time_but_no_step_s(clock):
   meter = Meter(0, clock=clock)
   ended(meter, clock, 1, 1)

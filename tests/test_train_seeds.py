@@ -44,14 +44,14 @@ def seeds(directory, numbers=(7, 8, 9), **fields):
   return [Seed(config(number), directory / str(number), {"seed": number}, f"t{number}", **fields) for number in numbers]
 
 
-def losses(program, setups, count):
-  """[steps, lanes]."""
+def losses(program, setups, count, together=1):
+  """[steps, lanes], of `together` steps a call."""
   state = program.place({lane: setup.first_state() for lane, setup in enumerate(setups)})
   found = []
   with program.batches(0) as batches:
-    for _ in range(count):
-      state, metrics = program.step(state, next(batches), 0)
-      found.append([numbers["loss"] for numbers in program.numbers(metrics)])
+    for _ in range(count // together):
+      state, metrics = program.step(state, [next(batches) for _ in range(together)], 0)
+      found += [[numbers["loss"] for numbers in of_step] for of_step in program.numbers(metrics)]
   return np.array(found)
 
 
@@ -64,6 +64,16 @@ def test_each_seed_has_the_losses_that_it_has_alone(count, device_count, monkeyp
   together = losses(Together([setups[0].of_seed(setup.config) for setup in setups]), setups, 4)
   assert np.ptp(alone, axis=1).min() > 0.001  # the seeds do differ
   np.testing.assert_allclose(together, alone, rtol=2e-5)
+
+
+@pytest.mark.parametrize("device_count", [1, 2])
+def test_several_steps_in_a_call_are_those_of_single_ones(device_count, monkeypatch):
+  devices = jax.local_devices()[:device_count]
+  monkeypatch.setattr(jax, "devices", lambda *_: devices)
+  setups = [set_up(config(seed)) for seed in range(3)]
+  single, several = (losses(Together(setups), setups, 6, together) for together in (1, 3))
+  assert np.ptp(single, axis=0).min() > 0.001  # the steps do differ
+  np.testing.assert_allclose(several, single, rtol=2e-5)
 
 
 def test_vmapped_seeds_have_the_losses_of_a_loop():
@@ -163,10 +173,10 @@ def test_what_has_ended_stays_and_the_others_go_on_the_same(unbroken, tmp_path):
 def test_one_that_cannot_go_on_does_not_stop_the_others(unbroken, monkeypatch, tmp_path):
   read, told = Run.read, []
 
-  def reads(self, step, numbers):
+  def reads(self, step, numbers, ended):
     if self.setup.config.seed == 8 and step == 6:
       numbers = numbers | {"objective": np.nan}
-    read(self, step, numbers)
+    read(self, step, numbers, ended)
 
   class Notes(Watch):
     def stopped(self, lane, reason):

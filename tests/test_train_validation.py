@@ -53,7 +53,7 @@ def mistakes(config, devices=8, **options):
 def test_a_config_without_mistakes_gives_what_it_has_found_out():
   checked = validate(changed(), 8)
   assert checked.spec.image_shape == (8, 8, 1)
-  assert checked.params["inception_1a"]["conv3x3"]["kernel"].shape == (3, 3, 4, 4)
+  assert checked.variables["params"]["inception_1a"]["conv3x3"]["kernel"].shape == (3, 3, 4, 4)
   assert checked.network.options.axis_name is not None
   assert validate(changed(**{"train.sync_batch_norm": False}), 8).network.options.axis_name is None
 
@@ -77,6 +77,7 @@ def test_a_config_without_mistakes_gives_what_it_has_found_out():
     ("train.label_smoothing", math.nan),
     ("train.auxiliary_weight", -0.3),
     ("train.accumulate_steps", 0),
+    ("train.steps_per_call", 0),
     ("train.dead_steps", -1),
     ("eval.batch_size", -1),
     ("eval.every_epochs", -1.0),

@@ -39,15 +39,18 @@ def _model_cost(model: str, precision: str, image_shape: tuple[int, int, int]):
   return inference_cost(models.build(from_json(model), image_shape, precision), image_shape)
 
 
-def training_cost(network: nn.Module, config_train: ConfigDict, image_shape: tuple[int, int, int]):
+def training_cost(
+  network: nn.Module, config_train: ConfigDict, image_shape: tuple[int, int, int], variables: dict | None = None
+):
   """The `cost.Cost` of one image's forward and backward pass, auxiliary heads included.
 
   Args:
     network: see `models.build`; not bound to a parallel map (`axis_name=None`).
     config_train: see `objective`.
     image_shape: (height, width, channels).
+    variables: shapes of the network's, auxiliary heads included; None: traced once more.
   """
-  variables = models.variable_shapes(network, image_shape, train=True)
+  variables = variables or models.variable_shapes(network, image_shape, train=True)
   params, batch_stats = variables["params"], variables.get("batch_stats", {})
 
   def gradient(params, batch_stats, images, labels, example_ids, key):

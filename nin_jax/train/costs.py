@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from typing import Any
 
 import jax
 
@@ -34,7 +33,8 @@ class Costs:
     """Of one step of training."""
     network, config_train = self._setup.network, self._setup.config.train
     unmapped = network.clone(options=dataclasses.replace(network.options, axis_name=None))
-    return budget.training_cost(unmapped, config_train, self._setup.image_shape).total["train_flops"] * self.batch_size
+    cost = budget.training_cost(unmapped, config_train, self._setup.image_shape, self._setup.variables)
+    return cost.total["train_flops"] * self.batch_size
 
   @functools.cached_property
   def peak(self) -> float | None:
@@ -44,15 +44,9 @@ class Costs:
     count = jax.process_count() if device and device.kind == "cpu" else len(self._setup.devices)
     return device and device.peak_flops * count
 
-  def count(self, step: Any) -> None:
-    """Counts all of it, while a step runs, and measures the peak once that has ended.
-
-    Args:
-      step: what the step gives.
-    """
+  def count(self) -> None:
+    """Counts what is counted, for which nothing has to stand still; not the peak."""
     _ = self.inference, self.step_flops
-    jax.block_until_ready(step)
-    _ = self.peak
 
   def speed(self, step_seconds: float) -> dict[str, float | None]:
     """{"images_per_second", "flops_per_second", "mfu"} at so many seconds a step."""

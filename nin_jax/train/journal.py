@@ -85,6 +85,12 @@ class Journal:
         self._tensorboard.write(step, scalars)
     return row
 
+  def settle(self) -> None:
+    """Makes TensorBoard's file, which takes a while, where none is there yet."""
+    if self._tensorboard:
+      with writing(self._path):
+        self._tensorboard.open()
+
   def sync(self) -> None:
     """Returns when all lines would survive a power cut: to be called before a checkpoint that says they are there."""
     with writing(self._path):

@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -149,17 +150,31 @@ def _train(program: Alone | Together, runs: dict[int, Run], watch: Watch, profil
     def going() -> dict[int, Run]:
       return {lane: run for lane, run in runs.items() if not run.stopped}
 
-    def read(step: int, metrics: dict) -> int:
-      """Takes in the metrics of a step that has ended; returns the signal that it was given."""
-      asked, numbers = 0, program.numbers(metrics)
-      for lane, run in going().items():
-        asked = numbers[lane].pop("stop")
-        try:
-          run.read(step, numbers[lane])
-        except TrainingStopped as stopped:
-          watch.stopped(lane, stopped)
-      watch.stepped(step)
+    def read(first: int, metrics: dict) -> int:
+      """Takes in the metrics of a call that has ended, its steps from the first on; returns the signal it was given."""
+      asked, of_steps = 0, program.numbers(metrics)
+      for number, numbers in enumerate(of_steps):
+        step, ended = first + number, 0 if number else len(of_steps)
+        for lane, run in going().items():
+          asked = numbers[lane].pop("stop")
+          try:
+            run.read(step, numbers[lane], ended)
+          except TrainingStopped as stopped:
+            watch.stopped(lane, stopped)
+        if going():
+          watch.stepped(step)
       return asked
+
+    def due(step: int) -> tuple[bool, bool]:
+      """Whether the test images are evaluated after a step, and whether it is saved."""
+      evaluate_now = setup.due(step, config.eval.every_steps, config.eval.every_epochs)
+      every = config.checkpoint.every_steps
+      return evaluate_now, setup.due(step, every) if every else evaluate_now
+
+    def together(step: int) -> int:
+      """How many steps the call after a step makes: all that it may, or one where less are left before a pause."""
+      most = config.train.steps_per_call
+      return 1 if any(any(due(step + number)) for number in range(1, most)) else most
 
     def evaluate(step: int, lanes: dict[int, Run]) -> None:
       """Evaluates the test images into the runs' progress; broken off, it leaves that for the next start."""
@@ -197,23 +212,33 @@ def _train(program: Alone | Together, runs: dict[int, Run], watch: Watch, profil
       pause(start, late, save=False)
     running: collections.deque = collections.deque()
     batches = stack.enter_context(program.batches(start))
-    for step in range(start + 1, total_steps + 1):
-      profile.step(step)
-      batch = next(batches)
+    step = start
+    while step < total_steps:
+      profile.step(step + 1)
+      given = list(itertools.islice(batches, together(step)))
+      asked = 0
+      if program.compiles(len(given)):
+        while running:
+          asked = read(*running.popleft()) or asked
+        for run in runs.values():
+          run.meter.skip()
       signal = stop.poll()
-      state, metrics = program.step(state, batch, signal)
-      running.append((step, metrics))
-      if step == start + 1:
-        next(iter(runs.values())).costs.count(metrics)  # of all runs
-      evaluate_now = setup.due(step, config.eval.every_steps, config.eval.every_epochs)
-      every = config.checkpoint.every_steps
-      save_now = setup.due(step, every) if every else evaluate_now
-      asked = signal if jax.process_count() == 1 else 0  # several processes wait until all have read it
-      # The next step is under way before this one's metrics are read, but for a pause.
-      while running and (len(running) > 1 or evaluate_now or save_now or asked):
+      state, metrics = program.step(state, given, signal)
+      running.append((step + 1, metrics))
+      first = step == start
+      if first:
+        next(iter(runs.values())).costs.count()  # of all runs; while the steps are under way
+      step += len(given)
+      evaluate_now, save_now = due(step)
+      asked = asked or (signal if jax.process_count() == 1 else 0)  # several processes wait until all have read it
+      # The next call is under way before this one's metrics are read, but for the first and a pause.
+      while running and (len(running) > 1 or evaluate_now or save_now or asked or first):
         asked = read(*running.popleft()) or asked
       if not going():
         return
+      if first:
+        for run in runs.values():
+          run.settle()
       if evaluate_now or save_now or asked:
         pause(step, going() if evaluate_now else {}, asked=asked)
     for lane, run in going().items():

@@ -12,8 +12,8 @@ class TrainingStopped(RuntimeError):
 class Meter:
   """Takes in each step's metrics, in order.
 
-  The clock leaves out the first step of a process, which compiles, and pauses. `state` is JSON and part of each
-  checkpoint, so that a run that was broken off between two log lines goes on with the same means.
+  The clock leaves out the first step of a process, which compiles, what is skipped, and pauses. `state` is JSON and
+  part of each checkpoint, so that a run that was broken off between two log lines goes on with the same means.
 
   Args:
     dead_steps: steps in a row with a spread of 0 after which the network is dead; 0: never.
@@ -36,17 +36,23 @@ class Meter:
     self._ticked: float | None = None
     self._logged = (self.state["seconds"], self.state["measured_steps"])
 
-  def add(self, step: int, loss: float, accuracy: float, spread: float, objective: float) -> None:
+  def add(self, step: int, loss: float, accuracy: float, spread: float, objective: float, ended: int = 1) -> None:
     """Takes in the metrics of a step (see `objective`), which has just ended.
+
+    Args:
+      step: its number.
+      loss, accuracy, spread, objective: its metrics.
+      ended: how many steps have ended since the last time: of a call of several, all with the first one, 0 with others.
 
     Raises:
       TrainingStopped: the objective is not finite, or the logits of each image have been equal for `dead_steps` steps.
     """
     state, now = self.state, self._clock()
-    if self._ticked is not None:
-      state["seconds"] += now - self._ticked
-      state["measured_steps"] += 1
-    self._ticked = now
+    if ended:
+      if self._ticked is not None:
+        state["seconds"] += now - self._ticked
+        state["measured_steps"] += ended
+      self._ticked = now
     state["wall_seconds"] = now - self._began
     if not math.isfinite(objective):
       raise TrainingStopped(
@@ -71,6 +77,10 @@ class Meter:
   def resume(self) -> None:
     """Ends a pause."""
     self._ticked = None if self._ticked is None else self._clock()
+
+  def skip(self) -> None:
+    """Leaves out the steps that end next: they compile."""
+    self._ticked = None
 
   def means(self) -> dict[str, float | None]:
     """{"loss", "accuracy", "step_seconds" (None where nothing was measured)} since the last call."""

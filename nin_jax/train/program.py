@@ -1,7 +1,7 @@
 """One training or several in one program: what the loop steps."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -14,6 +14,25 @@ from nin_jax.train.setup import Setup
 from nin_jax.train.steps import TrainState
 
 
+class _Steps:
+  """A program's steps: those of `train.steps_per_call` in one call, and one by one what is left before a pause.
+
+  Args:
+    make: makes the step of so many in a call, see `steps.train_step`.
+  """
+
+  def __init__(self, make: Callable[[int], Callable]):
+    self._make, self._made = make, {}
+
+  def __call__(self, count: int, *given: Any) -> tuple[TrainState, dict]:
+    if count not in self._made:
+      self._made[count] = self._make(count)
+    return self._made[count](*given)
+
+  def __contains__(self, count: int) -> bool:
+    return count in self._made
+
+
 class Alone:
   """One training, each batch of it spread over all devices.
 
@@ -24,9 +43,8 @@ class Alone:
 
   def __init__(self, setup: Setup):
     self.setup, self.devices = setup, setup.devices
-    self._step = steps.train_step(
-      setup.network, setup.update, setup.pipeline, setup.config, setup.total_steps, setup.devices
-    )
+    given = (setup.network, setup.update, setup.pipeline, setup.config, setup.total_steps, setup.devices)
+    self._step = _Steps(lambda count: steps.train_step(*given, rate=setup.rate, count=count))
 
   def place(self, states: dict[int, TrainState]) -> TrainState:
     """The trainings' states, by place, on the devices, in the form in which they are stepped."""
@@ -48,13 +66,18 @@ class Alone:
     with contextlib.closing(self.setup.pipeline.train_batches(start)) as batches:
       yield (steps.shard(batch, self.devices) for batch in batches)
 
-  def step(self, state: TrainState, batch: PyTree, signal: int) -> tuple[TrainState, dict]:
-    """One step of all trainings; the signal's number comes back as the metric "stop"."""
-    return self._step(state, self.setup.arrays, batch, steps.stop_flags(signal, self.devices))
+  def compiles(self, count: int) -> bool:
+    """Whether the next call of so many steps is the first one."""
+    return count not in self._step
 
-  def numbers(self, metrics: dict) -> list[dict[str, float]]:
-    """Each training's metrics."""
-    return [{name: value.item() for name, value in metrics.items()}]
+  def step(self, state: TrainState, batches: Sequence[PyTree], signal: int) -> tuple[TrainState, dict]:
+    """A step for each batch, of all trainings; the signal's number comes back as the metric "stop"."""
+    stop = steps.stop_flags(signal, self.devices)
+    return self._step(len(batches), state, self.setup.arrays, _of_call(batches, axis=1), stop)
+
+  def numbers(self, metrics: dict) -> list[list[dict[str, float]]]:
+    """Of each step of a call, each training's metrics."""
+    return [[numbers] for numbers in _by_step({name: np.asarray(value) for name, value in metrics.items()})]
 
 
 class Together:
@@ -75,9 +98,8 @@ class Together:
     # The last places may be empty: they repeat the first training.
     self._order = [lane if lane < len(setups) else 0 for lane in range(places)]
     network = models.build(first.config.model, first.image_shape, first.config.precision)
-    self._step = steps.train_step_of_seeds(
-      network, first.update, first.pipeline, first.config, first.total_steps, self.devices
-    )
+    given = (network, first.update, first.pipeline, first.config, first.total_steps, self.devices)
+    self._step = _Steps(lambda count: steps.train_step_of_seeds(*given, rate=first.rate, count=count))
     self._arrays = steps.replicate(first.pipeline.arrays, self.devices)
     self._seeds = self._stacked([np.uint32(setup.config.seed) for setup in setups])
 
@@ -104,12 +126,27 @@ class Together:
       read = [stack.enter_context(contextlib.closing(setup.pipeline.train_batches(start))) for setup in self._setups]
       yield (self._stacked(batches) for batches in zip(*read, strict=True))
 
-  def step(self, state: TrainState, batch: PyTree, signal: int) -> tuple[TrainState, dict]:
-    state, metrics = self._step(state, self._arrays, batch, self._seeds)
+  def compiles(self, count: int) -> bool:
+    return count not in self._step
+
+  def step(self, state: TrainState, batches: Sequence[PyTree], signal: int) -> tuple[TrainState, dict]:
+    state, metrics = self._step(len(batches), state, self._arrays, _of_call(batches, axis=2), self._seeds)
     return state, metrics | {"stop": signal}
 
-  def numbers(self, metrics: dict) -> list[dict[str, Any]]:
+  def numbers(self, metrics: dict) -> list[list[dict[str, Any]]]:
     signal = metrics.pop("stop")
-    flat = {name: np.asarray(value).reshape(-1) for name, value in metrics.items()}
-    lanes = range(len(self._setups))
-    return [{name: values[lane].item() for name, values in flat.items()} | {"stop": signal} for lane in lanes]
+    host = {name: np.asarray(value) for name, value in metrics.items()}
+    flat = {name: value.reshape(-1, *value.shape[2:]) for name, value in host.items()}  # [lanes, …]
+    of_lanes = [_by_step({name: value[lane] for name, value in flat.items()}) for lane in range(len(self._setups))]
+    return [[numbers | {"stop": signal} for numbers in of_step] for of_step in zip(*of_lanes, strict=True)]
+
+
+def _of_call(batches: Sequence[PyTree], axis: int) -> PyTree:
+  """The batches of a call as one, as the steps take it: several with an axis of their own, one without."""
+  return batches[0] if len(batches) == 1 else jax.tree.map(lambda *leaves: np.stack(leaves, axis), *batches)
+
+
+def _by_step(metrics: dict[str, np.ndarray]) -> list[dict[str, float]]:
+  """Metrics [steps] of a call, or [] of a call of one step → those of each step."""
+  count = next(iter(metrics.values())).size
+  return [{name: value.reshape(-1)[number].item() for name, value in metrics.items()} for number in range(count)]

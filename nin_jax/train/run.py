@@ -127,16 +127,22 @@ class Run(contextlib.ExitStack):
     if self._display:
       self._display.doing(what)
 
-  def read(self, step: int, numbers: dict[str, float]) -> None:
-    """Takes in the metrics of a step that has ended, and logs.
+  def read(self, step: int, numbers: dict[str, float], ended: int) -> None:
+    """Takes in the metrics of a step, and logs.
+
+    Args:
+      step: its number.
+      numbers: its metrics.
+      ended: see `Meter.add`.
 
     Raises:
       TrainingStopped: it can't go on.
     """
     if self._display:
       self._display.advance(step)
+    rate = numbers.pop("learning_rate")
     try:
-      self.meter.add(step, **numbers)
+      self.meter.add(step, **numbers, ended=ended)
     except TrainingStopped as stopped:
       self.stopped = stopped
       self.write("train", step, loss=numbers["loss"], accuracy=numbers["accuracy"])
@@ -145,7 +151,15 @@ class Run(contextlib.ExitStack):
       means = self.meter.means()
       if seconds := means["step_seconds"]:
         means |= self.costs.speed(seconds / self._together)
-      self.write("train", step, learning_rate=float(self.setup.rate(step - 1)), **means)
+      self.write("train", step, learning_rate=rate, **means)
+
+  def settle(self) -> None:
+    """What needn't come before the first steps, and is not to come into the time of later ones: nothing runs now."""
+    self.meter.pause()
+    _ = self.costs.peak
+    if self._journal:
+      self._journal.settle()
+    self.meter.resume()
 
   def evaluated(self, step: int, test: dict) -> None:
     """Takes in an evaluation of the test images."""

@@ -83,6 +83,7 @@ class Setup:
     total_steps: of the whole training.
     update, rate: the optimizer and its learning rate.
     compiled: what is compiled.
+    variables: shapes of the network's.
   """
 
   config: ConfigDict
@@ -94,6 +95,7 @@ class Setup:
   update: optax.GradientTransformation
   rate: optax.Schedule
   compiled: Compiled
+  variables: dict
 
   @property
   def arrays(self) -> Any:
@@ -189,11 +191,12 @@ def set_up(config: ConfigDict, training: bool = True, begins: bool = False, flag
   pipeline = data.open(config.data, config.seed, jax.process_index(), jax.process_count())
   _agree(config, pipeline, devices, flags or {})
   steps_in_all = total_steps(config.train, pipeline.steps_per_epoch)
-  update, rate = optimizer(config.optimizer, checked.params, steps_in_all, pipeline.steps_per_epoch)
+  update, rate = optimizer(config.optimizer, checked.variables["params"], steps_in_all, pipeline.steps_per_epoch)
   image_shape = checked.spec.image_shape
   compiled = Compiled(config, checked.network, update, pipeline, devices)
-  # compiled, the rate is one program that is kept for the next start, in place of one an operation
-  return Setup(config, devices, image_shape, checked.network, pipeline, steps_in_all, update, jax.jit(rate), compiled)
+  return Setup(
+    config, devices, image_shape, checked.network, pipeline, steps_in_all, update, rate, compiled, checked.variables
+  )
 
 
 def _agree(config: ConfigDict, pipeline: data.Pipeline, devices: list[jax.Device], flags: dict) -> None:

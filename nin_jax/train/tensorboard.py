@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class Events:
-  """Scalars by step, in a new event file, which is made for the first of them.
+  """Scalars by step, in a new event file, which is made for the first of them, or before.
 
   Written by the caller's thread: `tensorboardX.SummaryWriter` has one of its own, and where that dies of a full disk,
   the next calls block without end.
@@ -20,7 +20,10 @@ class Events:
   def __init__(self, directory: Path, resume_step: int):
     self._directory, self._resume_step, self._writer = directory, resume_step, None
 
-  def _open(self) -> None:
+  def open(self) -> None:
+    """Makes the file, where it has not been made."""
+    if self._writer:
+      return
     from tensorboardX.event_file_writer import EventsWriter  # here: it imports torch where there is one, for a second
     from tensorboardX.proto.event_pb2 import Event, SessionLog
 
@@ -35,8 +38,7 @@ class Events:
 
   def write(self, step: int, scalars: Mapping[str, float]) -> None:
     """Writes scalars by their tag; they are in the file when this returns."""
-    if self._writer is None:
-      self._open()
+    self.open()
     from tensorboardX.summary import scalar
 
     for tag, value in scalars.items():

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import json
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,12 +37,12 @@ class Validated:
   Attributes:
     spec: of the data set.
     network: see `models.build`; its batch statistics are synchronised over devices where the config says so.
-    params: shapes of its parameters.
+    variables: their shapes, "params" and "batch_stats" where it has any.
   """
 
   spec: data.Spec
   network: nn.Module
-  params: Any
+  variables: dict
 
 
 def validate(
@@ -129,7 +128,7 @@ _VALUES: list[Check] = [
   lambda config: averaging.mistakes(config.train),
   _section("train", field("epochs auxiliary_weight", not_negative, "a number not below 0")),
   _section("train", field("label_smoothing", fraction, "0 or more, less than 1")),
-  _section("train", [*whole("steps dead_steps", 0), *whole("accumulate_steps", 1)]),
+  _section("train", [*whole("steps dead_steps", 0), *whole("accumulate_steps steps_per_call", 1)]),
   _section("eval", whole("batch_size every_steps train_images", 0)),
   _section("eval", field("every_epochs", not_negative, "a number not below 0")),
   _section("checkpoint", [*whole("every_steps", 0), *whole("keep", 1)]),
@@ -196,10 +195,11 @@ class _Described:
     axis = steps.AXIS if config.train.sync_batch_norm else None
     try:
       model = json.dumps(config.section.model.to_dict())
-      network, params, maps = _traced(model, spec.image_shape, config.precision, axis)
+      network, variables, maps = _traced(model, spec.image_shape, config.precision, axis)
     except ConfigError as error:
       yield from error.mistakes
       return
+    params = variables["params"]
     checks: list[Check] = [lambda config: optimizer.unmatched(config.optimizer, params)]
     if self.computes:
       devices = jax.local_devices()
@@ -207,7 +207,7 @@ class _Described:
       checks += [lambda config: self._batches(config, maps)]
     yield from gather(config, checks)
     if not config.unsound:
-      self.done(Validated(spec, network, params))
+      self.done(Validated(spec, network, variables))
 
   def _batches(self, config: Fields, maps: dict[str, jax.ShapeDtypeStruct]) -> Iterator[ConfigError]:
     return memory.batch_mistakes(config, maps, jax.local_devices(), jax.device_count(), self.training)
@@ -215,7 +215,7 @@ class _Described:
 
 @functools.lru_cache(maxsize=256)
 def _traced(model: str, image_shape: tuple[int, int, int], precision: str, axis: str | None) -> tuple:
-  """The network of `config.model` as JSON, its parameters' shapes and its maps'; trials of a sweep share them."""
+  """The network of `config.model` as JSON, its variables' shapes and its maps'; trials of a sweep share them."""
   network = models.build(from_json(model), image_shape, precision, axis)
   variables, maps = models.map_shapes(network, image_shape)
-  return network, variables["params"], maps
+  return network, variables, maps

@@ -49,11 +49,11 @@ class Side:
     with self._program.batches(self._step) as batches:
       began = time.perf_counter()
       for _ in range(count):
-        state, metrics = self._program.step(state, next(batches), 0)
+        state, metrics = self._program.step(state, [next(batches)], 0)
       jax.block_until_ready((state, metrics))
       seconds = time.perf_counter() - began
     self._state, self._step = state, self._step + count
-    (numbers,) = self._program.numbers(metrics)
+    ((numbers,),) = self._program.numbers(metrics)
     assert math.isfinite(numbers["objective"]), f"the loss is {numbers['objective']}"
     return seconds
 

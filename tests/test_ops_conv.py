@@ -95,3 +95,35 @@ def test_a_kernel_that_does_not_fit_is_refused():
     conv(jnp.zeros((1, 2, 3, 1)), kernel, padding="VALID")
   with pytest.raises(ImageTooSmall, match="window of 5"):  # what a dilated kernel spans
     conv(jnp.zeros((1, 4, 8, 1)), kernel, padding="VALID", dilation=2)
+
+
+# Largest error of normally distributed maps and kernels, in parts of the largest value, by the type of compute.
+TOLERANCES = {"xla": 2e-6, "patches": 2e-6, "onednn": 2e-6, "winograd": 2e-5}
+
+
+@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize("lowering", LOWERINGS)
+def test_errors_against_float64_are_below_what_is_stated(lowering, kernel):
+  if lowering == "onednn" and not onednn.available():
+    pytest.skip("this machine's XLA has no oneDNN")
+  x, weights = arrays(0, (2, 14, 14, 64), (kernel, kernel, 64, 32))
+  (g,) = arrays(1, (2, 14, 14, 32))
+  half = kernel // 2
+
+  def exact(maps, weights):  # n h w, taps apart
+    padded = np.pad(np.float64(maps), ((0, 0), (half, half), (half, half), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (kernel, kernel), (1, 2))
+    return windows, np.einsum("nhwcij,ijcd->nhwd", windows, np.float64(weights), optimize=True)
+
+  windows, want = exact(x, weights)
+  turned = weights[::-1, ::-1].swapaxes(2, 3)
+  wants = want, exact(g, turned)[1], np.einsum("nhwcij,nhwd->ijcd", windows, np.float64(g), optimize=True)
+
+  @jax.jit
+  def run(x, weights):
+    with lowered_as(lowering):
+      y, vjp = jax.vjp(conv, x, weights)
+      return y, *vjp(jnp.asarray(g))
+
+  for got, want in zip(run(x, weights), wants, strict=True):
+    assert np.abs(got - want).max() < TOLERANCES[lowering] * np.abs(want).max()

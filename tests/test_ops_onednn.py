@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nin_jax.ops import onednn, xla
+from nin_jax.ops import conv, onednn, xla
 from nin_jax.ops.geometry import Geometry
+from nin_jax.ops.lowering import lowered_as
 
 GEOMETRIES = [
   ((3, 3), Geometry(pads=((1, 1), (1, 1)))),
@@ -74,3 +75,17 @@ def test_releases_that_it_was_not_tried_with_have_none(monkeypatch):
     assert not onednn.available()
   finally:
     onednn.available.cache_clear()
+
+
+@pytest.mark.parametrize("relu", [False, True])
+def test_bfloat16_gradients_are_summed_in_float32(relu):
+  x, g = (jnp.asarray(noise(seed, 4, 32, 32, 8), jnp.bfloat16) for seed in (0, 1))
+  kernel, bias = noise(2, 3, 3, 8, 8), noise(3, 8)
+  with lowered_as("onednn"):
+    y, vjp = jax.vjp(lambda x, kernel, bias: conv(x, kernel, bias, relu=relu), x, kernel, bias)
+    dx, dkernel, dbias = vjp(g)
+  assert (y.dtype, dx.dtype, dkernel.dtype, dbias.dtype) == (jnp.bfloat16, jnp.bfloat16, jnp.float32, jnp.float32)
+  through = np.float64(g) * (np.float64(y) > 0 if relu else 1)
+  np.testing.assert_allclose(dbias, through.sum((0, 1, 2)), rtol=1e-5, atol=1e-3)
+  centre = np.einsum("nhwc,nhwd->cd", np.float64(x), through)
+  np.testing.assert_allclose(dkernel[1, 1], centre, rtol=1e-4, atol=1e-2)

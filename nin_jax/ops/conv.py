@@ -74,9 +74,10 @@ def _forward(x: Array, kernel: Array, bias: Array | None, geometry: Geometry, re
 
 def _backward(geometry: Geometry, relu: bool, kept: tuple, g: Array) -> tuple[Array, Array, Array | None]:
   x, kernel, biased, y = kept
-  g, dbias = epilogue.gradient(g, y, biased)
-  dx = _input_gradient(g, kernel, x.shape, geometry)
   name = lowering.chosen(lowering.KERNEL, x.shape, kernel.shape, geometry, x.dtype)
+  g = epilogue.gradient(g, y)
+  dbias = epilogue.bias_gradient(g, name == "onednn") if biased else None
+  dx = _input_gradient(g, kernel, x.shape, geometry)
   dkernel = _MODULES[name].kernel_gradient(x, g, kernel.shape, geometry)
   return dx, dkernel.astype(kernel.dtype), dbias
 

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from nin_jax.ops import onednn
+
 
 def apply(
   y: Float[Array, "*positions d"], bias: Float[Array, " d"] | None, relu: bool, dtype: DTypeLike
@@ -21,17 +23,27 @@ def apply(
   return y.astype(dtype)
 
 
-def gradient(
-  g: Float[Array, "*positions d"], y: Float[Array, "*positions d"] | None, biased: bool
-) -> tuple[Float[Array, "*positions d"], Float[Array, " d"] | None]:
-  """The gradients of `apply`'s y, in g's type, and of its bias, in float32.
+def gradient(g: Float[Array, "*positions d"], y: Float[Array, "*positions d"] | None) -> Float[Array, "*positions d"]:
+  """The gradient of `apply`'s y, in g's type.
 
   Args:
     g: that of the result.
     y: the result, where there is a ReLU.
-    biased: whether there is a bias.
+  """
+  if y is None:
+    return g
+  flat = g.reshape(-1, g.shape[-1])
+  return jnp.where(y.reshape(flat.shape) > 0, flat, jnp.zeros((), g.dtype)).reshape(g.shape)
+
+
+def bias_gradient(g: Float[Array, "*positions d"], calls: bool) -> Float[Array, " d"]:
+  """The gradient of `apply`'s bias, in float32, from that of its y.
+
+  Args:
+    g: see `gradient`.
+    calls: whether oneDNN sums, as a product with ones. XLA's sum would have bfloat16 gradients widened first.
   """
   flat = g.reshape(-1, g.shape[-1])
-  if y is not None:
-    flat = jnp.where(y.reshape(flat.shape) > 0, flat, jnp.zeros((), g.dtype))
-  return flat.reshape(g.shape), flat.sum(0, dtype=jnp.float32) if biased else None
+  if calls and g.dtype == jnp.bfloat16:
+    return onednn.product_kernel_gradient(jnp.ones((flat.shape[0], 1), g.dtype), flat)[0]
+  return flat.sum(0, dtype=jnp.float32)

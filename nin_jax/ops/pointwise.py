@@ -78,11 +78,12 @@ def _forward(x: Array, kernel: Array, bias: Array | None, relu: bool, dtype: jnp
 
 def _backward(relu: bool, dtype: jnp.dtype, kept: tuple, g: Array) -> tuple[Array, Array, Array | None]:
   x, kernel, biased, y = kept
-  g, dbias = epilogue.gradient(g, y, biased)
-  g = g.astype(x.dtype)
-  dx = products.input_gradient(g, kernel.astype(x.dtype)).astype(x.dtype)
   as_maps, as_kernel = (1, 1, *x.shape), (1, 1, *kernel.shape)
   name = lowering.chosen(lowering.KERNEL, as_maps, as_kernel, Geometry(), x.dtype)
+  g = epilogue.gradient(g, y)
+  dbias = epilogue.bias_gradient(g, name == "onednn") if biased else None
+  g = g.astype(x.dtype)
+  dx = products.input_gradient(g, kernel.astype(x.dtype)).astype(x.dtype)
   sum_of_products = onednn.product_kernel_gradient if name == "onednn" else products.kernel_gradient
   return dx, sum_of_products(x, g).astype(kernel.dtype), dbias
 

@@ -80,13 +80,7 @@ def max_pool(
 def _max(x: Array, window: tuple[int, int], strides: tuple[int, int], pads: Pads) -> Array:
   """The maximum over windows, of which all taps are unrolled."""
   outputs = positions(x.shape[1:3], window, strides, pads)
-  larger = lambda a, b: jnp.where(_wins(a, b), a, b)
-  return reduce(larger, _taps(_pad(x, pads, -jnp.inf), window, strides, outputs))
-
-
-def _wins(a: Array, b: Array) -> Array:
-  """Whether an earlier tap stays against a later one: the first of equal values, and NaN."""
-  return (a >= b) | (a != a)
+  return reduce(jnp.maximum, _taps(_pad(x, pads, -jnp.inf), window, strides, outputs))
 
 
 def _max_forward(
@@ -98,7 +92,7 @@ def _max_forward(
   tap_type = jnp.uint8 if len(others) < 255 else jnp.int32
   tap = jnp.zeros(y.shape, tap_type)
   for number, value in enumerate(others, 1):
-    stays = _wins(y, value)
+    stays = (y >= value) | (y != y)  # the first of equal values, and NaN
     y, tap = jnp.where(stays, y, value), jnp.where(stays, tap, tap_type(number))
   return y, (tap, jnp.empty((0, *x.shape[1:3]), x.dtype))
 

@@ -11,6 +11,7 @@ from jax import Array, lax
 from benchmarks import operations
 from benchmarks.calls import Calls
 from nin_jax import ops
+from nin_jax.ops import onednn
 from nin_jax.ops.lowering import lowered_as
 from nin_jax.train.compilation import fast
 
@@ -49,7 +50,8 @@ def make(operation: dict, precision: str, column: str, direction: str) -> Callab
   lowering = column.removeprefix("lowering ")
   with lowered_as(lowering) if lowering != column else lowered_as("auto", calls=True):
     options = None if column == "xla" else fast(jax.default_backend(), precision)  # as the steps are compiled
-    compiled = jax.jit(derived).lower(x, kernel, g).compile(compiler_options=options)
+    with onednn.not_kept():
+      compiled = jax.jit(derived).lower(x, kernel, g).compile(compiler_options=options)
   return functools.partial(compiled, x, kernel, g)
 
 

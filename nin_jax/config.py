@@ -94,12 +94,18 @@ def default() -> ConfigDict:
 def from_json(text: str) -> ConfigDict:
   """The config whose `to_dict()` was written as JSON: `config.json` of a run.
 
+  Fields that have come since it was written have the value that changes nothing.
+
   Raises:
     ValueError: the text is no JSON object.
   """
   values = json.loads(text)
   if not isinstance(values, dict):
     raise ValueError("no JSON object")
+  if "precision" in values:  # a whole config
+    values = {"lowering": "auto", **values}
+    if isinstance(values.get("train"), dict):
+      values["train"] = {"steps_per_call": 1, **values["train"]}
   return ConfigDict(tuples(values))
 
 

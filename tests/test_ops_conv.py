@@ -33,6 +33,7 @@ def arrays(seed, *shapes):
     ((3, 3), 1, "VALID", "VALID", 3, 1),
     ((3, 3), 2, 1, [(1, 1), (1, 1)], 1, 4),
     ((1, 1), 1, "VALID", "VALID", 1, 1),
+    ((3, 3), 1, ((-1, 0), (0, -2)), [(-1, 0), (0, -2)], 1, 1),
   ],
 )
 @pytest.mark.parametrize("relu", [False, True])

@@ -12,6 +12,7 @@ import pytest
 from nin_jax import data, models
 from nin_jax.config import default
 from nin_jax.models.inception import width_config
+from nin_jax.ops import onednn
 from nin_jax.train import steps
 from nin_jax.train.objective import objective
 
@@ -36,6 +37,7 @@ def small(**train):
   model.inception_1a = width_config(2, 2, 4, 0, 0, 2)
   model.dropout = 0.3
   model.norm = train.pop("norm", "batch")
+  config.lowering = train.pop("lowering", "auto")
   config.data.batch_size = 32
   config.data.translate = 2
   config.train.label_smoothing = 0.1
@@ -144,6 +146,18 @@ def test_eight_devices_give_what_one_gives():
     assert_close(eight.states[number + 1].params, one.states[number + 1].params)
     assert_close(eight.states[number + 1].batch_stats, one.states[number + 1].batch_stats)
     assert_close(eight.metrics[number], one.metrics[number])
+
+
+@pytest.mark.parametrize("device_count", [1, 8])
+@pytest.mark.parametrize("lowering", ["patches", "winograd", "onednn"])
+def test_a_lowering_changes_how_and_not_what(lowering, device_count):
+  if lowering == "onednn" and not onednn.available():
+    pytest.skip("this machine's XLA has no oneDNN")
+  run, plain = trained(device_count, lowering=lowering), trained(1, lowering="xla")
+  for state, wanted in zip(run.states, plain.states, strict=True):
+    assert_close(state.params, wanted.params, 1e-4)
+  for metrics, wanted in zip(run.metrics, plain.metrics, strict=True):
+    assert_close(metrics["loss"], wanted["loss"], 1e-4)
 
 
 def test_batch_norm_of_each_device_alone():

@@ -54,6 +54,9 @@ def lowered_as(lowering: str, calls: bool = False) -> contextlib.AbstractContext
   the network is made of. Each of the others has gradients of its own, of first order; where it does not take a shape,
   XLA's convolution stands in.
 
+  JAX keeps what it has traced of a function, and knows nothing of this: in another context trace another function (a
+  new lambda).
+
   Args:
     lowering: one of `LOWERINGS`, or "auto", which it is where nothing is asked for.
     calls: whether "auto" may call oneDNN. Programs with such calls must not be written to JAX's persistent compilation
@@ -77,26 +80,37 @@ def in_loop() -> contextlib.AbstractContextManager[None]:
   return _asking(_asked.get()._replace(looped=True))
 
 
+def derived() -> bool:
+  """Whether all gradients are those that JAX derives, pools' too."""
+  return _asked.get().lowering == "xla"
+
+
 def plain() -> bool:
   """Whether convolutions are traced as they are, for JAX to derive their gradients."""
-  return _asked.get().lowering == "xla" or jax.default_backend() != "cpu"
+  return derived() or (_asked.get().lowering == AUTO and jax.default_backend() != "cpu")
 
 
 def chosen(of: str, x: tuple[int, ...], kernel: tuple[int, ...], geometry: Geometry, dtype: DTypeLike) -> str:
   """The lowering of a pass in the context that `lowered_as` made; see `choose`."""
   asked = _asked.get()
   if asked.lowering == AUTO:
-    calls = asked.calls and jax.default_backend() == "cpu" and onednn.available()
+    calls = asked.calls and onednn.available(dtype)
     backend = jax.default_backend() + "+onednn" * calls
     return choose(of, x, kernel, geometry, dtype, backend, asked.looped)
-  return asked.lowering if takes(asked.lowering, kernel, geometry) else "xla"
+  return asked.lowering if takes(asked.lowering, x, kernel, geometry, dtype) else "xla"
 
 
-def takes(lowering: str, kernel: tuple[int, ...], geometry: Geometry) -> bool:
-  """Whether a lowering computes such convolutions."""
+def takes(
+  lowering: str, x: tuple[int, ...], kernel: tuple[int, ...], geometry: Geometry, dtype: DTypeLike = jnp.float32
+) -> bool:
+  """Whether a lowering computes such convolutions here; see `choose`."""
+  if lowering == "xla":
+    return True
+  if geometry.groups > 1 or min(map(min, geometry.pads)) < 0 or 0 in (*x, *kernel):
+    return False
   if lowering == "winograd":
     return winograd.takes(kernel[:2], geometry)
-  return lowering == "xla" or geometry.groups == 1
+  return lowering != "onednn" or onednn.available(dtype)
 
 
 def choose(
@@ -122,12 +136,12 @@ def choose(
   Returns:
     One of the `LOWERINGS`.
   """
-  if not backend.startswith("cpu") or geometry.groups > 1:
+  if not backend.startswith("cpu") or not takes("patches", x, kernel, geometry):
     return "xla"
   calls = backend == "cpu+onednn" and _macs(x, kernel, geometry) >= LEAST_CALLED
   if calls and (jnp.dtype(dtype) == jnp.bfloat16 or kernel[:2] == (1, 1)):
     return "onednn"
-  if winograd.takes(kernel[:2], geometry) and _tiles_pay(of, x, kernel, geometry):
+  if takes("winograd", x, kernel, geometry) and _tiles_pay(of, x, kernel, geometry):
     return "winograd"
   if calls and of == FORWARD:
     return "onednn"

@@ -11,30 +11,42 @@ import contextlib
 import functools
 import json
 import math
+import os
 import platform
 import sys
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import jaxlib.version
 import numpy as np
-from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from nin_jax.ops import patches
 from nin_jax.ops.geometry import Geometry
 
 CALL = "__onednn$"  # how the names of such calls begin, in the text of a program too
 RELEASES = ((0, 10), (0, 13))  # of jaxlib: from, below
-SHORT_ROWS = 32  # below, the kernel's gradient is one convolution whose kernel is the result's gradient
+FEW_CHANNELS, LANES, LARGEST_MAP = 8, 16, 16  # see `kernel_gradient`
+
+
+def available(dtype: DTypeLike = jnp.float32) -> bool:
+  """Whether this process's XLA makes such calls on its CPU, with maps of this type.
+
+  bfloat16 takes a processor that multiplies it: on others oneDNN has no such primitives, and ends the process.
+  """
+  if jax.default_backend() != "cpu" or not _built_in():
+    return False
+  return jnp.dtype(dtype) != jnp.bfloat16 or _multiplies_bfloat16()
 
 
 @functools.cache
-def available() -> bool:
-  """Whether this process's XLA makes such calls; to be asked where the default backend is the CPU."""
-  release = jaxlib.version.__version_info__[:2]
-  known = RELEASES[0] <= tuple(map(int, release)) < RELEASES[1]
+def _built_in() -> bool:
+  release = tuple(map(int, jaxlib.version.__version_info__[:2]))
+  known = RELEASES[0] <= release < RELEASES[1]
   if not (known and sys.platform == "linux" and platform.machine() in ("x86_64", "AMD64")):
     return False
   a, b = np.ones((3, 4), np.float32), np.ones((4, 5), np.float32)
@@ -46,16 +58,31 @@ def available() -> bool:
   return bool((product == 4).all())
 
 
+@functools.cache
+def _multiplies_bfloat16() -> bool:
+  if any(name in os.environ for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")):
+    return False  # what is left of the instruction set is oneDNN's to know
+  try:
+    flags = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")).split()
+  except (OSError, StopIteration):
+    return False
+  return {"avx512bw", "avx512vl", "avx512dq"} <= set(flags) and not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags)
+
+
 @contextlib.contextmanager
 def not_kept() -> Iterator[None]:
-  """Nothing that is compiled within it is written to the persistent compilation cache."""
+  """Nothing that is compiled within it, by any thread, is written to the persistent compilation cache."""
   name = "jax_persistent_cache_min_compile_time_secs"
-  least = getattr(jax.config, name)
-  jax.config.update(name, math.inf)
-  try:
-    yield
-  finally:
-    jax.config.update(name, least)
+  with _not_kept:
+    least = getattr(jax.config, name)
+    jax.config.update(name, math.inf)
+    try:
+      yield
+    finally:
+      jax.config.update(name, least)
+
+
+_not_kept = threading.RLock()
 
 
 def _call(target: str, config: dict, shape: tuple[int, ...], dtype: DTypeLike, *operands: Array) -> Array:
@@ -137,23 +164,18 @@ def _convolution(
 def kernel_gradient(x: Array, g: Array, kernel_shape: tuple[int, ...], geometry: Geometry) -> Array:
   """The gradient of a kernel of that shape, from that of the result, in float32.
 
-  On small maps it is a convolution over the batch: the images are the channels, the result's gradient is the kernel. On
-  large ones, where that kernel would be as large, it is one product for each tap.
+  With few channels it is a product of patches. On small maps it is a convolution over the batch, whose channels are the
+  images and whose kernel is the result's gradient; elsewhere a product for each tap. (Where such a convolution had
+  larger kernels, strides, or channels that are no multiple of 16, oneDNN gave wrong sums in bfloat16.)
   """
   kh, kw, channels, features = kernel_shape
-  height, width = g.shape[1:3]
-  if width < SHORT_ROWS or channels < 16:
-    turned = Geometry(geometry.dilation, geometry.pads, geometry.strides)
-    # Where strides leave a rest, more positions are read than the kernel has taps.
-    images = _convolution(jnp.transpose(x, (3, 1, 2, 0)), g, turned, "nhwc", "ihwo")
-    return jnp.transpose(images, (1, 2, 0, 3))[:kh, :kw]
-  x = jnp.pad(x, ((0, 0), *geometry.pads, (0, 0)))
+  if channels < FEW_CHANNELS:
+    return _product(patches.taps(x, (kh, kw), geometry), g.reshape(-1, features), transposed=True).reshape(kernel_shape)
+  if geometry.dense and x.shape[0] % LANES == 0 and max(g.shape[1:3]) <= LARGEST_MAP:
+    images = _convolution(jnp.transpose(x, (3, 1, 2, 0)), g, geometry, "nhwc", "ihwo")
+    return jnp.transpose(images, (1, 2, 0, 3))
   flat = g.reshape(-1, features)
-
-  def tap(row: int, column: int) -> Array:
-    row, column = row * geometry.dilation[0], column * geometry.dilation[1]
-    limit = (row + (height - 1) * geometry.strides[0] + 1, column + (width - 1) * geometry.strides[1] + 1)
-    seen = lax.slice(x, (0, row, column, 0), (x.shape[0], *limit, channels), (1, *geometry.strides, 1))
-    return _product(seen.reshape(-1, channels), flat, transposed=True)
-
-  return jnp.stack([tap(row, column) for row in range(kh) for column in range(kw)]).reshape(kernel_shape)
+  products = [
+    _product(seen.reshape(-1, channels), flat, transposed=True) for seen in patches.each(x, (kh, kw), geometry)
+  ]
+  return jnp.stack(products).reshape(kernel_shape)

@@ -5,7 +5,6 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
@@ -71,8 +70,7 @@ def _apply(x: Array, kernel: Array, bias: Array | None, relu: bool, dtype: jnp.d
 
 
 def _forward(x: Array, kernel: Array, bias: Array | None, relu: bool, dtype: jnp.dtype) -> tuple[Array, tuple]:
-  # Settled: the next layer and the gradients would each compute it for themselves.
-  y = lax.optimization_barrier(_apply(x, kernel, bias, relu, dtype))
+  y = _apply(x, kernel, bias, relu, dtype)
   return y, (x, kernel, bias is not None, y if relu else None)
 
 

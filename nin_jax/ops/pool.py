@@ -15,6 +15,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from nin_jax.ops import lowering
 from nin_jax.ops.padding import Padding, Pads, explicit_padding, pair, positions
 
 _FLAT_TAPS = 25  # larger windows are folded along the width and then along the height: k + k taps in place of k²
@@ -69,11 +70,23 @@ def max_pool(
   """
   window, strides = pair(window), pair(strides)
   pads = _pool_padding(padding, x.shape[1:3], window, strides, ceil_mode)
+  largest = _derived_max if lowering.derived() else _max
   if window[0] * window[1] <= _FLAT_TAPS:
-    return _max(x, window, strides, pads)
+    return largest(x, window, strides, pads)
   (rows, columns), (row_pads, column_pads) = window, pads
-  x = _max(x, (1, columns), (1, strides[1]), ((0, 0), column_pads))
-  return _max(x, (rows, 1), (strides[0], 1), (row_pads, (0, 0)))
+  x = largest(x, (1, columns), (1, strides[1]), ((0, 0), column_pads))
+  return largest(x, (rows, 1), (strides[0], 1), (row_pads, (0, 0)))
+
+
+def _derived_max(x: Array, window: tuple[int, int], strides: tuple[int, int], pads: Pads) -> Array:
+  """As `_max`, with the gradient that JAX derives, which goes to the first of equal values too."""
+  larger = lambda a, b: jnp.where(_stays(a, b), a, b)
+  return reduce(larger, _taps(_pad(x, pads, -jnp.inf), window, strides, positions(x.shape[1:3], window, strides, pads)))
+
+
+def _stays(a: Array, b: Array) -> Array:
+  """Whether an earlier tap stays against a later one: the first of equal values, and NaN."""
+  return (a >= b) | (a != a)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
@@ -92,7 +105,7 @@ def _max_forward(
   tap_type = jnp.uint8 if len(others) < 255 else jnp.int32
   tap = jnp.zeros(y.shape, tap_type)
   for number, value in enumerate(others, 1):
-    stays = (y >= value) | (y != y)  # the first of equal values, and NaN
+    stays = _stays(y, value)
     y, tap = jnp.where(stays, y, value), jnp.where(stays, tap, tap_type(number))
   return y, (tap, jnp.empty((0, *x.shape[1:3]), x.dtype))
 
@@ -107,10 +120,12 @@ def _max_backward(
 _max.defvjp(_max_forward, _max_backward)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
-def _sum(x: Array, window: tuple[int, int], strides: tuple[int, int], pads: Pads) -> Array:
+def _derived_sum(x: Array, window: tuple[int, int], strides: tuple[int, int], pads: Pads) -> Array:
   """The sum over windows, of which all taps are unrolled."""
   return reduce(jnp.add, _taps(_pad(x, pads, 0.0), window, strides, positions(x.shape[1:3], window, strides, pads)))
+
+
+_sum = jax.custom_vjp(_derived_sum, nondiff_argnums=(1, 2, 3))
 
 
 def _sum_forward(x: Array, window: tuple[int, int], strides: tuple[int, int], pads: Pads) -> tuple[Array, Array]:
@@ -207,13 +222,13 @@ def avg_pool(
     end = np.minimum(begin + k, n + high if count_include_pad else n)
     counts.append(end - (begin if count_include_pad else np.maximum(begin, 0)))
   scale = (1.0 / np.outer(*counts)).astype(np.float32)[None, :, :, None]
-  total = x.astype(jnp.float32)
+  total, sums = x.astype(jnp.float32), _derived_sum if lowering.derived() else _sum
   if window[0] * window[1] <= _FLAT_TAPS:
-    total = _sum(total, window, strides, pads)
+    total = sums(total, window, strides, pads)
   else:
     (rows, columns), (row_pads, column_pads) = window, pads
-    total = _sum(total, (1, columns), (1, strides[1]), ((0, 0), column_pads))
-    total = _sum(total, (rows, 1), (strides[0], 1), (row_pads, (0, 0)))
+    total = sums(total, (1, columns), (1, strides[1]), ((0, 0), column_pads))
+    total = sums(total, (rows, 1), (strides[0], 1), (row_pads, (0, 0)))
   return (total * scale).astype(x.dtype)
 
 

@@ -23,7 +23,7 @@ def kernel_gradient(x: Float[Array, "p c"], g: Float[Array, "p d"]) -> Float[Arr
   among the cores. It is cut into sums of about `PART` positions, which are shared out instead.
   """
   positions, parts = x.shape[0], _parts(x.shape[0])
-  in_parts = (array.reshape(parts, positions // parts, -1) for array in (x, g))
+  in_parts = (array.reshape(parts, positions // parts, array.shape[1]) for array in (x, g))
   return jnp.einsum("spc,spd->scd", *in_parts, preferred_element_type=jnp.float32).sum(0)
 
 

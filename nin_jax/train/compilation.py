@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from nin_jax.data import cache
 from nin_jax.ops import onednn
@@ -103,7 +102,7 @@ class Program:
 
   def __call__(self, *args: Any) -> Any:
     leaves, tree = jax.tree.flatten(args)
-    key = (tree, tuple((np.shape(leaf), jnp.result_type(leaf)) for leaf in leaves))
+    key = (tree, *((leaf.shape, leaf.dtype) if hasattr(leaf, "shape") else type(leaf) for leaf in leaves))
     if key not in self._compiled:
       with self._tracing():
         lowered = self._mapped.lower(*args)

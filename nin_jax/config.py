@@ -69,6 +69,7 @@ def default() -> ConfigDict:
   train.auxiliary_weight = 0.3  # of each auxiliary head's loss
   train.accumulate_steps = 1  # the batch is worked through in this many parts
   train.steps_per_call = 1  # steps in one program, for networks whose step takes milliseconds; signals wait for its end
+  train.remat = False  # work each block out again for the gradients: less memory on accelerators (CPUs: no effect)
   train.averaging = "none"  # none | ema | polyak: what is evaluated
   train.ema_decay = 0.999
   train.average_from = 0.0  # polyak: the part of training (0 to 1) before which nothing is averaged
@@ -105,7 +106,7 @@ def from_json(text: str) -> ConfigDict:
   if "precision" in values:  # a whole config
     values = {"lowering": "auto", **values}
     if isinstance(values.get("train"), dict):
-      values["train"] = {"steps_per_call": 1, **values["train"]}
+      values["train"] = {"steps_per_call": 1, "remat": False, **values["train"]}
   return ConfigDict(tuples(values))
 
 

@@ -5,7 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nin_jax import models
 from nin_jax.config import default
+from nin_jax.ops.lowering import lowered_as
+from nin_jax.train import budget
 from nin_jax.train.objective import cross_entropy, objective
 
 RNG = np.random.default_rng(0)
@@ -76,3 +79,34 @@ def test_equal_logits_have_no_spread():
   ):
     _, (_, metrics) = objective({"scale": 1.0}, *args, images_, LABELS, np.arange(6), jax.random.key(0))
     np.testing.assert_allclose(metrics["spread"], spread, rtol=1e-5)
+
+
+@pytest.mark.parametrize("model", ["nin", "inception"])
+def test_rematerialised_blocks_are_worked_out_again_for_the_same_gradients(model):
+  """What memory it saves is the compiler's to tell: XLA's for CPUs takes the second time out again."""
+  config = default()
+  config.model = models.defaults(model)
+  config.model.norm = "batch"
+  network = models.build(config.model, (16, 16, 3))
+  variables = network.init(
+    {"params": jax.random.key(0), "dropout": jax.random.key(1)}, jnp.zeros((1, 16, 16, 3)), train=True
+  )
+  images, labels = jax.random.normal(jax.random.key(2), (4, 16, 16, 3)), jnp.arange(4)
+
+  def run(remat):
+    config.train.remat = remat
+    grad = jax.grad(objective, has_aux=True)
+    gradient = lambda params, stats: grad(
+      params, stats, network, config.train, images, labels, labels, jax.random.key(3)
+    )
+    with lowered_as("xla"):
+      traced = str(jax.make_jaxpr(gradient)(variables["params"], variables["batch_stats"]))
+    cost = budget.training_cost(network, config.train, (16, 16, 3)).total["train_flops"]
+    return jax.jit(gradient)(variables["params"], variables["batch_stats"]), traced.count("dot_general"), cost
+
+  (plain, products, flops), (again, more, same) = run(False), run(True)
+  assert more > products
+  assert flops == same  # of MFU: what is worked out twice counts once
+  assert jax.tree.structure(plain) == jax.tree.structure(again)
+  for one, other in zip(jax.tree.leaves(plain), jax.tree.leaves(again), strict=True):
+    np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)

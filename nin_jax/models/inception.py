@@ -80,13 +80,13 @@ class InceptionNet(nn.Module):
     conv, pointwise = self.options.layer(Conv, train), self.options.layer(Pointwise, train)
     classifier = self.options.classifier()
     x = self.stem(x.astype(self.options.dtype), conv, pointwise)
-    auxiliary = []
+    auxiliary, module = [], self.options.block(Inception, train)
     stages = [stage(name) for name, _ in self.modules]
     for index, (name, widths) in enumerate(self.modules):
       if index and stages[index] != stages[index - 1]:
         window = self.last_pool_window if stages[index] == stages[-1] else 3
         x = Downsample(self.downsample, window, 2, pointwise, name=f"pool{stages[index - 1]}")(x)
-      x = Inception(widths, self.large_kernel, self.linear, conv, pointwise, name=name)(x)
+      x = module(widths, self.large_kernel, self.linear, conv, pointwise, name=name)(x)
       if train and name in self.auxiliary:
         head = AuxiliaryHead(
           self.num_classes,

@@ -78,7 +78,7 @@ class NIN(nn.Module):
       gaussian = self.options.init == "gaussian"
       inits = [kernel_initializer("gaussian", std) for std in block.init_std] if gaussian else None
       pointwise = self.options.layer(Pointwise, train)
-      x = MLPConv(
+      x = self.options.block(MLPConv, train)(
         (*block.features, self.num_classes) if last else block.features,
         kernel=block.kernel,
         strides=block.strides,

@@ -29,6 +29,7 @@ class LayerOptions:
     init_bias: the biases' first value.
     dtype: type of compute.
     axis_name: of the parallel map over which batch normalisation is synchronised; None: per device.
+    remat: in training, keep what goes into a block and work its maps out again for the gradients (Chen et al. 2016).
   """
 
   norm: str = "none"
@@ -39,6 +40,7 @@ class LayerOptions:
   init_bias: float = 0.0
   dtype: DTypeLike = jnp.float32
   axis_name: str | None = None
+  remat: bool = False
 
   @classmethod
   def from_config(cls, model: ConfigDict, dtype: DTypeLike, axis_name: str | None):
@@ -58,6 +60,10 @@ class LayerOptions:
       bias_init=nn.initializers.constant(self.init_bias),
       dtype=self.dtype,
     )
+
+  def block(self, kind: Callable[..., nn.Module], train: bool) -> Callable[..., nn.Module]:
+    """`kind`, a block, as this network has it."""
+    return nn.remat(kind) if self.remat and train else kind
 
   def classifier(self) -> Callable[..., nn.Module]:
     """The 1×1 that gives the logits: linear, with a bias that begins at 0, and a float32 result."""

@@ -50,6 +50,7 @@ def training_cost(
     image_shape: (height, width, channels).
     variables: shapes of the network's, auxiliary heads included; None: traced once more.
   """
+  config_train = ConfigDict({**config_train, "remat": False})  # what is worked out twice counts once
   variables = variables or models.variable_shapes(network, image_shape, train=True)
   params, batch_stats = variables["params"], variables.get("batch_stats", {})
 

@@ -1,5 +1,7 @@
 """What training makes small."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -36,7 +38,7 @@ def objective(
   Args:
     params, batch_stats: the network's variables.
     network: see `models.build`.
-    config_train: `label_smoothing` and `auxiliary_weight`.
+    config_train: `label_smoothing`, `auxiliary_weight`, and `remat` where it is there.
     images, labels: a batch.
     example_ids: each example's number within the whole batch.
     dropout_key: of this step.
@@ -46,6 +48,8 @@ def objective(
     has it, "accuracy" (0 to 1), "objective": what is made small, "spread": the largest difference of two logits of one
     image, 0 where the network is dead}.
   """
+  if config_train.get("remat", False):
+    network = network.clone(options=dataclasses.replace(network.options, remat=True))
   (logits, auxiliary), updates = network.apply(
     {"params": params, "batch_stats": batch_stats},
     images,

@@ -92,6 +92,7 @@ def main() -> None:
       print(said.format(**of_steps[config]), config)
   if asked.json:
     text = json.dumps({"import_seconds": of_imports, "first_step_seconds": of_steps, "cores": os.cpu_count()}, indent=2)
+    Path(asked.json).parent.mkdir(parents=True, exist_ok=True)
     Path(asked.json).write_text(text + "\n")
 
 

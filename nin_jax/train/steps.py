@@ -4,6 +4,7 @@ The state is replicated and donated, a batch is split over the devices in order 
 [d · n / D, (d + 1) · n / D)), and all that a step returns is reduced over the devices.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,6 +21,7 @@ from jaxtyping import Array, Int, UInt32
 from ml_collections import ConfigDict
 
 from nin_jax.data import Pipeline
+from nin_jax.ops import onednn
 from nin_jax.ops.lowering import in_loop, lowered_as
 from nin_jax.train import averaging
 from nin_jax.train.compilation import Program, fast, quick
@@ -197,10 +199,24 @@ def train_step_of_seeds(
   return _program(mapped, config, devices, quick(devices[0].platform))
 
 
-def _program(mapped: Any, config: ConfigDict, devices: Devices, options: dict | None = None) -> Program:
+def _program(mapped: Any, config: ConfigDict, devices: Devices, options: dict | None = None) -> Callable:
   """The mapped step, compiled for these devices, with convolutions lowered as the config says."""
+  if _local(devices) < len(devices):
+    return _shared_program(mapped, config)
   options = fast(devices[0].platform, config.precision) | (options or {})
   return Program(mapped, options, lambda: lowered_as(config.lowering, calls=True))
+
+
+def _shared_program(mapped: Any, config: ConfigDict) -> Callable:
+  """In a run of several processes, whose arrays only the mapped function itself takes: with no options of the compiler,
+  and no calls into oneDNN but where they are asked for."""
+  kept = onednn.not_kept if config.lowering == "onednn" else contextlib.nullcontext
+
+  def call(*args: Any) -> Any:
+    with lowered_as(config.lowering), kept():
+      return mapped(*args)
+
+  return call
 
 
 def _step(

@@ -205,7 +205,7 @@ def _program(mapped: Any, config: ConfigDict, devices: Devices, options: dict | 
   """The mapped step, compiled for these devices, with convolutions lowered as the config says."""
   if _local(devices) < len(devices):
     return _shared_program(mapped, config)
-  options = fast(devices[0].platform, config.precision) | (options or {})
+  options = fast(devices[0].platform, config.precision) if options is None else options
   return Program(mapped, options, lambda: lowered_as(config.lowering, calls=True))
 
 

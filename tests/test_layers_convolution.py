@@ -10,6 +10,7 @@ from flax import linen as nn
 
 from nin_jax import ops
 from nin_jax.layers import Conv, Dense, Pointwise, batch_norm
+from nin_jax.ops.lowering import lowered_as
 
 X = np.random.default_rng(0).normal(size=(2, 6, 5, 8)).astype(np.float32)
 KINDS = {
@@ -29,9 +30,12 @@ KINDS = {
 class Negate(nn.Module):
   """A normalisation that shows where it is applied."""
 
+  relu: bool = False
+
   @nn.compact
   def __call__(self, x):
-    return -x * self.param("scale", nn.initializers.constant(2.0), ())
+    y = -x * self.param("scale", nn.initializers.constant(2.0), ())
+    return nn.relu(y) if self.relu else y
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -96,6 +100,22 @@ def test_batch_norm_as_a_norm():
   y, _ = layer.apply(variables, X, mutable=["batch_stats"])
   np.testing.assert_allclose(np.mean(y, (0, 1, 2)), np.zeros(12), atol=1e-5)
   np.testing.assert_allclose(np.var(y, (0, 1, 2)), np.ones(12), rtol=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("activation", [nn.relu, jnp.tanh, None])
+def test_in_evaluation_batch_norm_is_within_the_convolution(kind, activation):
+  """The same function as unfolded, which `lowered_as("xla")` is."""
+  rng = np.random.default_rng(1)
+  layer = KINDS[kind][0](norm=batch_norm(train=False, dtype=jnp.float32, epsilon=1e-3), activation=activation)
+  variables = jax.eval_shape(layer.init, jax.random.key(0), X)
+  variables = jax.tree.map(lambda leaf: rng.uniform(0.5, 2, leaf.shape).astype(np.float32), variables)
+  text = lambda: jax.jit(lambda x: layer.apply(variables, x)).lower(X).as_text()
+  folded, short = layer.apply(variables, X), text()
+  with lowered_as("xla"):
+    unfolded, long = layer.apply(variables, X), text()
+  np.testing.assert_allclose(folded, unfolded, rtol=1e-4, atol=1e-4)
+  assert short != long
 
 
 def test_initialisers_reach_the_parameters():

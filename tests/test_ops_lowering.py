@@ -49,13 +49,14 @@ def test_tiles_where_they_save_more_than_they_cost():
       assert chosen(of, 64, 16, 96, 192, 5, backend, strides=(2, 2)) != "winograd"
       assert chosen(of, 64, 16, 96, 192, 5, backend, dilation=(2, 2)) != "winograd"
       assert chosen(of, 64, 16, 96, 192, 7, backend) != "winograd"  # no tiles for 7×7
-    assert chosen(FORWARD, 16, 7, 192, 384, 3, backend) != "winograd"  # 7 results in two tiles of 4, large kernels
+      assert chosen(of, 64, 16, 96, 8, 5, backend) != "winograd"  # spread for few results
+  assert chosen(FORWARD, 16, 7, 192, 384, 3, "cpu") != "winograd"  # 7 results in two tiles of 4, large kernels
 
 
 def test_large_float32_convolutions_are_calls_but_for_their_kernels_gradient():
-  assert chosen(FORWARD, 16, 56, 64, 192, 3) == "onednn"
-  assert chosen(KERNEL, 16, 56, 64, 192, 3) == "xla"
-  assert chosen(FORWARD, 16, 56, 64, 192, 3, "cpu") == "xla"
+  assert chosen(FORWARD, 16, 56, 32, 64, 3, strides=(2, 2)) == "onednn"
+  assert chosen(KERNEL, 16, 56, 32, 64, 3, strides=(2, 2)) == "xla"
+  assert chosen(FORWARD, 16, 56, 32, 64, 3, "cpu") == "xla"
   assert chosen(FORWARD, 16, 224, 3, 64, 7, strides=(2, 2)) == "onednn"
   assert chosen(KERNEL, 64, 32, 192, 160, 1) == "onednn"
 
@@ -68,8 +69,14 @@ def test_small_ones_are_no_calls_so_that_their_programs_can_be_kept():
 
 def test_few_channels_are_patches():
   assert chosen(FORWARD, 64, 32, 3, 192, 5, "cpu") == "patches"
-  assert chosen(KERNEL, 64, 32, 3, 192, 5) == "patches"
-  assert chosen(KERNEL, 16, 224, 3, 64, 7, strides=(2, 2)) == "xla"
+  assert chosen(KERNEL, 64, 32, 3, 192, 5, "cpu") == "patches"
+  assert chosen(KERNEL, 16, 224, 3, 64, 7, "cpu", strides=(2, 2)) == "xla"
+  assert chosen(KERNEL, 16, 224, 3, 64, 7, strides=(2, 2)) == "onednn"  # which makes their product
+
+
+def test_products_that_are_called_make_tiles_pay_sooner():
+  assert chosen(KERNEL, 16, 56, 32, 64, 3, "cpu") == "xla"
+  assert chosen(KERNEL, 16, 56, 32, 64, 3) == "winograd"
 
 
 def test_loops_take_patches_for_xlas():

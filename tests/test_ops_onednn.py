@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nin_jax.ops import conv, onednn, xla
+from nin_jax.ops import conv, lowering, onednn, pointwise, xla
 from nin_jax.ops.geometry import Geometry
 from nin_jax.ops.lowering import lowered_as
 
@@ -57,6 +57,60 @@ def test_bias_and_relu_come_before_the_one_rounding():
   wide = xla.forward(x.astype(jnp.float32), kernel.astype(jnp.float32), geometry) + bias
   np.testing.assert_allclose(np.float32(y), np.maximum(wide, 0), rtol=2**-8, atol=1e-4)
   assert float(y.min()) == 0.0
+
+
+@pytest.mark.parametrize(("dtype", "result"), [("float32",) * 2, ("bfloat16",) * 2, ("bfloat16", "float32")])
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("biased", [False, True])
+def test_a_1x1_with_bias_and_relu_is_xlas_and_rounded_once(dtype, result, relu, biased):
+  x, kernel, g = (jnp.asarray(noise(i, *shape), dtype) for i, shape in enumerate([(70, 48), (48, 33), (70, 33)]))
+  bias = jnp.asarray(noise(3, 33)) if biased else None
+  exact = np.float64(x) @ np.float64(kernel) + (np.float64(bias) if biased else 0)
+  y = jax.jit(lambda *args: onednn.product(*args, relu, jnp.dtype(result)))(x, kernel, bias)
+  assert y.dtype == result
+  want = np.maximum(exact, 0) if relu else exact
+  np.testing.assert_allclose(np.float64(y), want, rtol=2**-8 if result == "bfloat16" else 1e-5, atol=1e-4)
+  dx = onednn.product_input_gradient(g, kernel)
+  assert dx.dtype == dtype
+  wide = np.float64(g) @ np.float64(kernel).T
+  np.testing.assert_allclose(np.float64(dx), wide, rtol=2**-8 if dtype == "bfloat16" else 1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("window", [1, 3])
+def test_gradients_in_auto_are_those_without_calls(dtype, window, monkeypatch):
+  monkeypatch.setattr(lowering, "LEAST_CALLED", 0)
+  x, g = (jnp.asarray(noise(i, 4, 12, 12, 64), dtype) for i in (0, 1))
+  kernel, bias = noise(2, window, window, 64, 64), noise(3, 64)
+
+  def pulled(calls):
+    with lowered_as("auto" if calls else "xla", calls=calls):
+      op = (lambda *a: pointwise(*a, relu=True)) if window == 1 else lambda *a: conv(*a, relu=True)
+      args = x, kernel[0, 0] if window == 1 else kernel, bias
+
+      def of(x, g, kernel, bias):
+        y, vjp = jax.vjp(op, x, kernel, bias)
+        return y, vjp(g)
+
+      text = jax.jit(of).lower(args[0], g, *args[1:]).as_text()
+      return jax.jit(of)(args[0], g, *args[1:]), text.count(onednn.CALL)
+
+  (found, number), (plain, none) = pulled(True), pulled(False)
+  assert (number >= 3, none) == (True, 0)  # the convolution and its two gradients
+  rounding = 2**-6 if dtype == "bfloat16" else 1e-4
+  compare = lambda a, b: np.testing.assert_allclose(
+    np.float32(a), np.float32(b), rtol=rounding, atol=rounding * float(jnp.abs(b).max())
+  )
+  jax.tree.map(compare, found, plain)
+
+
+def test_a_narrower_result_than_the_maps_is_no_call(monkeypatch):
+  """oneDNN has none."""
+  monkeypatch.setattr(lowering, "LEAST_CALLED", 0)
+  x, kernel = noise(0, 1, 4, 4, 8), noise(1, 8, 8)
+  with lowered_as("auto", calls=True):
+    y = pointwise(x, kernel, dtype=jnp.bfloat16)
+  np.testing.assert_allclose(np.float32(y), x @ kernel, rtol=2**-8, atol=1e-5)
 
 
 def test_it_works_in_loops_and_over_batches():

@@ -23,6 +23,18 @@ def test_a_kernels_gradient_is_the_sum_over_all_positions(positions, dtype):
     np.testing.assert_allclose(dkernel, exact, rtol=1e-4, atol=1e-5 * positions**0.5)
 
 
+@pytest.mark.parametrize("transposed", [False, True])
+def test_stacks_of_products(transposed):
+  rng = np.random.default_rng(1)
+  a, b = rng.normal(size=(5, 30, 6)).astype(np.float32), rng.normal(size=(5, 30 if transposed else 6, 7))
+  found = [products.each_transposed if transposed else products.each]
+  if onednn.available():
+    found.append(onednn.products_transposed if transposed else onednn.products)
+  exact = np.swapaxes(np.float64(a), 1, 2) @ b if transposed else np.float64(a) @ b
+  for stack in found:
+    np.testing.assert_allclose(jax.jit(stack)(a, b.astype(np.float32)), exact, rtol=1e-5, atol=1e-4)
+
+
 @pytest.mark.parametrize(("positions", "parts"), [(1, 1), (4095, 1), (4096, 4), (65536, 64), (25088, 16), (4099, 1)])
 def test_parts_divide_the_positions_and_are_not_small(positions, parts):
   assert products._parts(positions) == parts

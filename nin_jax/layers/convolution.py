@@ -9,6 +9,8 @@ from jaxtyping import Array, Float
 
 from nin_jax import ops
 from nin_jax.layers.initializers import kernel_initializer
+from nin_jax.layers.normalization import BatchNorm
+from nin_jax.ops import lowering
 from nin_jax.ops.padding import Padding, pair
 
 
@@ -17,7 +19,7 @@ class _Convolution(nn.Module):
 
   Attributes:
     features: output channels.
-    norm: makes the normalisation (`norm(name=...)`), which stands in place of the bias; None: none.
+    norm: makes the normalisation (`norm(name=..., relu=...)`), which stands in place of the bias; None: none.
     activation: applied last; None: linear.
     kernel_init, bias_init: of the parameters, which are float32.
     dtype: type of compute.
@@ -32,12 +34,16 @@ class _Convolution(nn.Module):
 
   def _convolve(self, operation: Callable[..., Array], x: Array, kernel_shape: tuple[int, ...]) -> Array:
     kernel = self.param("kernel", self.kernel_init, kernel_shape, jnp.float32)
-    bias = None if self.norm else self.param("bias", self.bias_init, (self.features,), jnp.float32)
-    fused = self.activation is nn.relu and not self.norm
-    y = operation(x.astype(self.dtype), kernel, bias, relu=fused)
-    if self.norm:
-      y = self.norm(name="norm")(y)
-    return self.activation(y) if self.activation and not fused else y
+    x, relu = x.astype(self.dtype), self.activation is nn.relu
+    if self.norm is None:
+      y = operation(x, kernel, self.param("bias", self.bias_init, (self.features,), jnp.float32), relu)
+    else:
+      norm = self.norm(name="norm", relu=relu)
+      if isinstance(norm, BatchNorm) and not norm.train and not lowering.derived():
+        y = operation(x, *norm.folded(kernel), relu)
+      else:
+        y = norm(operation(x, kernel, None, False))
+    return y if relu or self.activation is None else self.activation(y)
 
 
 class Pointwise(_Convolution):

@@ -1,8 +1,18 @@
 """Pure functions on arrays: what a network is made of, without Flax."""
 
+from nin_jax.ops.batch_norm import batch_norm, normalize
 from nin_jax.ops.conv import conv
 from nin_jax.ops.lrn import local_response_norm
 from nin_jax.ops.pointwise import pointwise
 from nin_jax.ops.pool import avg_pool, global_avg_pool, max_pool
 
-__all__ = ["avg_pool", "conv", "global_avg_pool", "local_response_norm", "max_pool", "pointwise"]
+__all__ = [
+  "avg_pool",
+  "batch_norm",
+  "conv",
+  "global_avg_pool",
+  "local_response_norm",
+  "max_pool",
+  "normalize",
+  "pointwise",
+]

@@ -59,7 +59,11 @@ def _lower(x: Array, kernel: Array, geometry: Geometry, bias: Array | None = Non
   kernel = kernel.astype(x.dtype)
   if name == "onednn":
     return onednn.forward(x, kernel, geometry, bias, relu, x.dtype)
-  return epilogue.apply(_MODULES[name].forward(x, kernel, geometry), bias, relu, x.dtype)
+  if name == "winograd" and lowering.called(x.shape, kernel.shape, geometry, x.dtype):
+    y = winograd.forward(x, kernel, geometry, onednn.products)
+  else:
+    y = _MODULES[name].forward(x, kernel, geometry)
+  return epilogue.apply(y, bias, relu, x.dtype)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))
@@ -78,7 +82,10 @@ def _backward(geometry: Geometry, relu: bool, kept: tuple, g: Array) -> tuple[Ar
   g = epilogue.gradient(g, y)
   dbias = epilogue.bias_gradient(g, name == "onednn") if biased else None
   dx = _input_gradient(g, kernel, x.shape, geometry)
-  dkernel = _MODULES[name].kernel_gradient(x, g, kernel.shape, geometry)
+  if name == "winograd" and lowering.called(x.shape, kernel.shape, geometry, x.dtype):
+    dkernel = winograd.kernel_gradient(x, g, kernel.shape, geometry, onednn.products_transposed)
+  else:
+    dkernel = _MODULES[name].kernel_gradient(x, g, kernel.shape, geometry)
   return dx, dkernel.astype(kernel.dtype), dbias
 
 

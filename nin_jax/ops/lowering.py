@@ -1,7 +1,7 @@
 """How a convolution is computed: a pure function of its shape, its type and the backend.
 
 `xla`: XLA's own convolution. `patches`: a matrix product with the kernel's taps side by side. `winograd`: tiles in
-another basis, there a batch of 1×1s. `onednn`: a call into the oneDNN within XLA. All agree to float tolerance; which
+another basis, there a batch of 1×1s. `onednn`: calls into the oneDNN within XLA. All agree to float tolerance; which
 is the fastest on a CPU was read off `python -m benchmarks.ops` (docs/results/speed.md). On GPUs and TPUs it is XLA's.
 """
 
@@ -94,10 +94,17 @@ def chosen(of: str, x: tuple[int, ...], kernel: tuple[int, ...], geometry: Geome
   """The lowering of a pass in the context that `lowered_as` made; see `choose`."""
   asked = _asked.get()
   if asked.lowering == AUTO:
-    calls = asked.calls and onednn.available(dtype)
-    backend = jax.default_backend() + "+onednn" * calls
-    return choose(of, x, kernel, geometry, dtype, backend, asked.looped)
+    return choose(of, x, kernel, geometry, dtype, _backend(dtype), asked.looped)
   return asked.lowering if takes(asked.lowering, x, kernel, geometry, dtype) else "xla"
+
+
+def called(x: tuple[int, ...], kernel: tuple[int, ...], geometry: Geometry, dtype: DTypeLike) -> bool:
+  """Whether, in that context, oneDNN makes the products of a convolution's tiles too."""
+  return _asked.get().lowering == AUTO and _calls(_backend(dtype), x, kernel, geometry)
+
+
+def _backend(dtype: DTypeLike) -> str:
+  return jax.default_backend() + "+onednn" * (_asked.get().calls and onednn.available(dtype))
 
 
 def takes(
@@ -138,38 +145,57 @@ def choose(
   """
   if not backend.startswith("cpu") or not takes("patches", x, kernel, geometry):
     return "xla"
-  calls = backend == "cpu+onednn" and _macs(x, kernel, geometry) >= LEAST_CALLED
+  calls = _calls(backend, x, kernel, geometry)
   if calls and (jnp.dtype(dtype) == jnp.bfloat16 or kernel[:2] == (1, 1)):
     return "onednn"
-  if takes("winograd", x, kernel, geometry) and _tiles_pay(of, x, kernel, geometry):
+  if takes("winograd", x, kernel, geometry) and _tiles_pay(of, calls, x, kernel, geometry):
     return "winograd"
-  if calls and of == FORWARD:
+  few = kernel[2] < FEW_CHANNELS
+  if calls and (of == FORWARD or few):
     return "onednn"
-  few = kernel[2] < FEW_CHANNELS and geometry.strides == (1, 1)
-  return "patches" if few or looped else "xla"
+  return "patches" if looped or (few and geometry.strides == (1, 1)) else "xla"
 
 
 LEAST_CALLED = 20_000_000  # multiply-accumulates: below, little is gained, and programs without calls can be cached
 FEW_CHANNELS = 8
-# What a tile's place costs, in multiply-accumulates of a plain convolution: an element of the maps spread or of the
-# products gathered, and one of the products themselves.
-SPREAD, GATHERED, MULTIPLIED = 213, 148, 1.35
-PLAIN_GRADIENT = 1.3  # of a kernel, against the convolution
+
+
+class _Tiles(NamedTuple):
+  """What a convolution by tiles costs, in multiply-accumulates of a plain one: fitted to 29 shapes.
+
+  Attributes:
+    inputs, results: an element of the maps, or of the result's, at a place of a tile.
+    product: a multiply-accumulate of the products.
+    kernel: an element of the kernel at a place of a tile.
+  """
+
+  inputs: float
+  results: float
+  product: float
+  kernel: float
+
+
+# By the pass, and whether oneDNN is called; the plain one is oneDNN's where that is faster than XLA's.
+TILES = {
+  (FORWARD, True): _Tiles(161, 75, 1.0, 91),
+  (KERNEL, True): _Tiles(98, 59, 0.5, 25),
+  (FORWARD, False): _Tiles(167, 94, 0.73, 134),
+  (KERNEL, False): _Tiles(260, 77, 0.65, 54),
+}
+
+
+def _calls(backend: str, x: tuple[int, ...], kernel: tuple[int, ...], geometry: Geometry) -> bool:
+  return backend == "cpu+onednn" and _macs(x, kernel, geometry) >= LEAST_CALLED
 
 
 def _macs(x: tuple[int, ...], kernel: tuple[int, ...], geometry: Geometry) -> int:
   return x[0] * math.prod(geometry.outputs(x[1:3], kernel[:2])) * math.prod(kernel)
 
 
-def _tiles_pay(of: str, x: tuple[int, ...], kernel: tuple[int, ...], geometry: Geometry) -> bool:
+def _tiles_pay(of: str, calls: bool, x: tuple[int, ...], kernel: tuple[int, ...], geometry: Geometry) -> bool:
   """Whether tiles save more than it costs to spread maps over them, and to gather from them."""
   channels, features = kernel[2:]
-  outputs = geometry.outputs(x[1:3], kernel[:2])
-  places = math.prod(
-    -(-size // winograd.TILE) * (winograd.TILE + k - 1) for size, k in zip(outputs, kernel, strict=False)
-  )
-  other = GATHERED if of == FORWARD else SPREAD
-  tiled = x[0] * places * (SPREAD * channels + other * features + MULTIPLIED * channels * features)
-  tiled += SPREAD * channels * features * (winograd.TILE + kernel[0] - 1) ** 2
-  plain = _macs(x, kernel, geometry) * (1 if of == FORWARD else PLAIN_GRADIENT)
-  return tiled < plain
+  outputs, side, costs = geometry.outputs(x[1:3], kernel[:2]), winograd.TILE + kernel[0] - 1, TILES[of, calls]
+  places = x[0] * math.prod(-(-size // winograd.TILE) * side for size in outputs)
+  tiled = places * (costs.inputs * channels + costs.results * features + costs.product * channels * features)
+  return tiled + costs.kernel * channels * features * side**2 < _macs(x, kernel, geometry)

@@ -30,7 +30,7 @@ from nin_jax.ops.geometry import Geometry
 
 CALL = "__onednn$"  # how the names of such calls begin, in the text of a program too
 RELEASES = ((0, 10), (0, 13))  # of jaxlib: from, below
-FEW_CHANNELS, LANES, LARGEST_MAP = 8, 16, 16  # see `kernel_gradient`
+FEW_CHANNELS = 8  # see `kernel_gradient`
 
 
 def available(dtype: DTypeLike = jnp.float32) -> bool:
@@ -52,7 +52,7 @@ def _built_in() -> bool:
   a, b = np.ones((3, 4), np.float32), np.ones((4, 5), np.float32)
   try:
     with not_kept(), jax.ensure_compile_time_eval():
-      product = np.asarray(jax.jit(_product, static_argnums=2)(a, b, False))
+      product = np.asarray(jax.jit(_product)(a, b))
   except jax.errors.JaxRuntimeError:  # built without it
     return False
   return bool((product == 4).all())
@@ -96,16 +96,55 @@ def _call(target: str, config: dict, shape: tuple[int, ...], dtype: DTypeLike, *
   return call(*operands)
 
 
-def _product(a: Array, b: Array, transposed: bool) -> Array:
-  """a · b, or aᵀ · b, in float32."""
-  rows = a.shape[1] if transposed else a.shape[0]
-  config = {"onednn_matmul_config": {"transpose_a": transposed, "transpose_b": False}}
-  return _call("matmul", config, (rows, b.shape[1]), jnp.float32, a, b)
+def _product(
+  a: Array,
+  b: Array,
+  transposed: tuple[bool, bool] = (False, False),
+  bias: Array | None = None,
+  relu: bool = False,
+  dtype: DTypeLike = jnp.float32,
+) -> Array:
+  """relu(a · b + bias), either operand transposed first; or the products of two stacks of matrices."""
+  rows, columns = a.shape[-1 if transposed[0] else -2], b.shape[-2 if transposed[1] else -1]
+  config = {"transpose_a": transposed[0], "transpose_b": transposed[1]} | _fused(bias, relu)
+  operands = (a, b) if bias is None else (a, b, bias[None])  # oneDNN wants one axis for each of the result's
+  return _call("matmul", {"onednn_matmul_config": config}, (*a.shape[:-2], rows, columns), dtype, *operands)
+
+
+def _fused(bias: Array | None, relu: bool) -> dict:
+  ops = ["BIAS"] * (bias is not None) + ["RELU"] * relu
+  return {"fusions": {"ops": ops}} if ops else {}
+
+
+def product(
+  x: Float[Array, "p c"],
+  kernel: Float[Array, "c d"],
+  bias: Float[Array, " d"] | None = None,
+  relu: bool = False,
+  dtype: DTypeLike = jnp.float32,
+) -> Float[Array, "p d"]:
+  """relu(x · kernel + bias), accumulated in float32 and rounded once, to dtype: a 1×1 on flattened positions."""
+  return _product(x, kernel, bias=bias, relu=relu, dtype=dtype)
+
+
+def product_input_gradient(g: Float[Array, "p d"], kernel: Float[Array, "c d"]) -> Float[Array, "p c"]:
+  """g · kernelᵀ in g's type, accumulated in float32: the input's gradient of a 1×1."""
+  return _product(g, kernel, (False, True), dtype=g.dtype)
 
 
 def product_kernel_gradient(x: Float[Array, "p c"], g: Float[Array, "p d"]) -> Float[Array, "c d"]:
   """xᵀ · g in float32: the kernel's gradient of a 1×1."""
-  return _product(x, g, transposed=True)
+  return _product(x, g, (True, False))
+
+
+def products(x: Float[Array, "a p c"], kernel: Float[Array, "a c d"]) -> Float[Array, "a p d"]:
+  """x · kernel for each of a stack, in float32."""
+  return _product(x, kernel)
+
+
+def products_transposed(x: Float[Array, "a p c"], g: Float[Array, "a p d"]) -> Float[Array, "a c d"]:
+  """xᵀ · g for each of a stack, in float32."""
+  return _product(x, g, (True, False))
 
 
 def forward(
@@ -117,36 +156,15 @@ def forward(
   dtype: DTypeLike = jnp.float32,
 ) -> Float[Array, "n h2 w2 d"]:
   """relu(x * kernel + bias), accumulated in float32 and rounded once, to dtype."""
-  return _convolution(x, kernel, geometry, "nhwc", "hwio", bias, relu, dtype)
-
-
-def _convolution(
-  x: Array,
-  kernel: Array,
-  geometry: Geometry,
-  maps: str,
-  taps: str,
-  bias: Array | None = None,
-  relu: bool = False,
-  dtype: DTypeLike = jnp.float32,
-) -> Array:
-  """As `forward`, where `maps` and `taps` say what the axes of x and kernel are; the result is nhwc."""
-  size = x.shape[maps.index("h")], x.shape[maps.index("w")]
-  window = kernel.shape[taps.index("h")], kernel.shape[taps.index("w")]
-  shape = (x.shape[maps.index("n")], *geometry.outputs(size, window), kernel.shape[taps.index("o")])
-
-  def layout(axes: str, **names: str) -> dict:
-    return {field: axes.index(name) for field, name in names.items()} | {
-      "spatial_dims": [axes.index("h"), axes.index("w")]
-    }
-
+  height, width = geometry.outputs(x.shape[1:3], kernel.shape[:2])
+  maps = {"dims": 4, "data": {"batch_dim": 0, "feature_dim": 3, "spatial_dims": [1, 2]}}
   config = {
     "dims": 4,
-    "input": {"dims": 4, "data": layout(maps, batch_dim="n", feature_dim="c")},
-    "kernel": {"dims": 4, "filter": layout(taps, input_feature_dim="i", output_feature_dim="o")},
-    "output": {"dims": 4, "data": layout("nhwc", batch_dim="n", feature_dim="c")},
+    "input": maps,
+    "kernel": {"dims": 4, "filter": {"input_feature_dim": 2, "output_feature_dim": 3, "spatial_dims": [0, 1]}},
+    "output": maps,
     "window": {
-      "size": list(window),
+      "size": list(kernel.shape[:2]),
       "pad_left": [low for low, _ in geometry.pads],
       "pad_right": [high for _, high in geometry.pads],
       "strides": list(geometry.strides),
@@ -154,28 +172,21 @@ def _convolution(
     },
     "feature_groups": 1,
   }
-  fused = ["BIAS"] * (bias is not None) + ["RELU"] * relu
-  if fused:
-    config["fusions"] = {"ops": fused}
   operands = (x, kernel) if bias is None else (x, kernel, bias)
-  return _call("convolution", {"onednn_conv_config": config}, shape, dtype, *operands)
+  shape = (x.shape[0], height, width, kernel.shape[3])
+  return _call("convolution", {"onednn_conv_config": config | _fused(bias, relu)}, shape, dtype, *operands)
 
 
 def kernel_gradient(x: Array, g: Array, kernel_shape: tuple[int, ...], geometry: Geometry) -> Array:
   """The gradient of a kernel of that shape, from that of the result, in float32.
 
-  With few channels it is a product of patches. On small maps it is a convolution over the batch, whose channels are the
-  images and whose kernel is the result's gradient; elsewhere a product for each tap. (Where such a convolution had
-  larger kernels, strides, or channels that are no multiple of 16, oneDNN gave wrong sums in bfloat16.)
+  A product of patches: with few channels one, otherwise one for each row of the kernel, which moves less. (As a
+  convolution over the batch oneDNN gave wrong sums for large kernels.)
   """
   kh, kw, channels, features = kernel_shape
-  if channels < FEW_CHANNELS:
-    return _product(patches.taps(x, (kh, kw), geometry), g.reshape(-1, features), transposed=True).reshape(kernel_shape)
-  if geometry.dense and x.shape[0] % LANES == 0 and max(g.shape[1:3]) <= LARGEST_MAP:
-    images = _convolution(jnp.transpose(x, (3, 1, 2, 0)), g, geometry, "nhwc", "ihwo")
-    return jnp.transpose(images, (1, 2, 0, 3))
   flat = g.reshape(-1, features)
-  products = [
-    _product(seen.reshape(-1, channels), flat, transposed=True) for seen in patches.each(x, (kh, kw), geometry)
-  ]
+  if channels < FEW_CHANNELS:
+    return product_kernel_gradient(patches.taps(x, (kh, kw), geometry), flat).reshape(kernel_shape)
+  seen = patches.rows(x, (kh, kw), geometry)
+  products = [product_kernel_gradient(row.reshape(-1, kw * channels), flat) for row in seen]
   return jnp.stack(products).reshape(kernel_shape)

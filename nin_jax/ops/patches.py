@@ -3,30 +3,38 @@
 from collections.abc import Iterator
 
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
 from nin_jax.ops import products
+from nin_jax.ops.bits import as_bits, as_values
 from nin_jax.ops.geometry import Geometry
 
 
-def each(
+def rows(
   x: Float[Array, "n h w c"], window: tuple[int, int], geometry: Geometry
-) -> Iterator[Float[Array, "n h2 w2 c"]]:
-  """What each of the kernel's taps sees, row by row."""
+) -> Iterator[Float[Array, "n h2 w2 columns_c"]]:
+  """What each row of the kernel sees: its taps side by side, [n, height, width, kernel columns · channels]."""
   height, width = geometry.outputs(x.shape[1:3], window)
-  x = jnp.pad(x, ((0, 0), *geometry.pads, (0, 0)))
-  for row, column in np.ndindex(window):
-    row, column = row * geometry.dilation[0], column * geometry.dilation[1]
-    limit = (row + (height - 1) * geometry.strides[0] + 1, column + (width - 1) * geometry.strides[1] + 1)
-    yield lax.slice(x, (0, row, column, 0), (x.shape[0], *limit, x.shape[3]), (1, *geometry.strides, 1))
+  (row_step, column_step), (row_distance, column_distance) = geometry.strides, geometry.dilation
+  bits = jnp.pad(as_bits(x), ((0, 0), *geometry.pads, (0, 0)))
+
+  def every(bits: Array, start: int, count: int, step: int, axis: int) -> Array:
+    return lax.slice_in_dim(bits, start, start + (count - 1) * step + 1, step, axis)
+
+  columns = (every(bits, j * column_distance, width, column_step, 2) for j in range(window[1]))
+  wide = jnp.concatenate(list(columns), axis=-1)
+  for i in range(window[0]):
+    yield as_values(every(wide, i * row_distance, height, row_step, 1), x.dtype)
 
 
 def taps(x: Float[Array, "n h w c"], window: tuple[int, int], geometry: Geometry) -> Float[Array, "p taps_c"]:
-  """What the kernel sees at each position: [positions, kernel rows · columns · channels]."""
-  seen = jnp.concatenate(list(each(x, window, geometry)), axis=-1)
-  return seen.reshape(-1, seen.shape[-1])
+  """What the kernel sees at each position: [positions, kernel rows · columns · channels].
+
+  First columns are laid side by side, then rows: long copies are faster than many short ones.
+  """
+  seen = jnp.concatenate([as_bits(row) for row in rows(x, window, geometry)], axis=-1)
+  return as_values(seen.reshape(-1, seen.shape[-1]), x.dtype)
 
 
 def forward(

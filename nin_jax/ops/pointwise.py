@@ -66,7 +66,14 @@ def pointwise(
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def _apply(x: Array, kernel: Array, bias: Array | None, relu: bool, dtype: jnp.dtype) -> Array:
   """On flattened positions, with gradients of its own: see `products.kernel_gradient`."""
+  if _called(lowering.FORWARD, x, kernel.shape) and dtype in (x.dtype, jnp.float32):
+    return onednn.product(x, kernel.astype(x.dtype), bias, relu, dtype)
   return epilogue.apply(products.forward(x, kernel.astype(x.dtype)), bias, relu, dtype)
+
+
+def _called(of: str, x: Array, kernel: tuple[int, int]) -> bool:
+  """Whether oneDNN is to make a product."""
+  return lowering.chosen(of, (1, 1, *x.shape), (1, 1, *kernel), Geometry(), x.dtype) == "onednn"
 
 
 def _forward(x: Array, kernel: Array, bias: Array | None, relu: bool, dtype: jnp.dtype) -> tuple[Array, tuple]:
@@ -76,13 +83,15 @@ def _forward(x: Array, kernel: Array, bias: Array | None, relu: bool, dtype: jnp
 
 def _backward(relu: bool, dtype: jnp.dtype, kept: tuple, g: Array) -> tuple[Array, Array, Array | None]:
   x, kernel, biased, y = kept
-  as_maps, as_kernel = (1, 1, *x.shape), (1, 1, *kernel.shape)
-  name = lowering.chosen(lowering.KERNEL, as_maps, as_kernel, Geometry(), x.dtype)
+  called = _called(lowering.KERNEL, x, kernel.shape)
   g = epilogue.gradient(g, y)
-  dbias = epilogue.bias_gradient(g, name == "onednn") if biased else None
+  dbias = epilogue.bias_gradient(g, called) if biased else None
   g = g.astype(x.dtype)
-  dx = products.input_gradient(g, kernel.astype(x.dtype)).astype(x.dtype)
-  sum_of_products = onednn.product_kernel_gradient if name == "onednn" else products.kernel_gradient
+  if _called(lowering.FORWARD, g, kernel.shape[::-1]):
+    dx = onednn.product_input_gradient(g, kernel.astype(x.dtype))
+  else:
+    dx = products.input_gradient(g, kernel.astype(x.dtype)).astype(x.dtype)
+  sum_of_products = onednn.product_kernel_gradient if called else products.kernel_gradient
   return dx, sum_of_products(x, g).astype(kernel.dtype), dbias
 
 

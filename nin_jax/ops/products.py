@@ -1,4 +1,4 @@
-"""The 1×1 as a matrix product on flattened positions, and its two gradients, which are products too."""
+"""The 1×1 as a matrix product on flattened positions, its two gradients, which are products too, and stacks of them."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -31,3 +31,13 @@ def _parts(positions: int) -> int:
   """The most equal parts of at least `PART` positions; 1 where that gives fewer than four."""
   parts = next(parts for parts in range(max(positions // PART, 1), 0, -1) if positions % parts == 0)
   return parts if parts >= 4 else 1
+
+
+def each(x: Float[Array, "a p c"], kernel: Float[Array, "a c d"]) -> Float[Array, "a p d"]:
+  """x · kernel for each of a stack, accumulated in float32."""
+  return jnp.einsum("apc,acd->apd", x, kernel, preferred_element_type=jnp.float32)
+
+
+def each_transposed(x: Float[Array, "a p c"], g: Float[Array, "a p d"]) -> Float[Array, "a c d"]:
+  """xᵀ · g for each of a stack, accumulated in float32."""
+  return jnp.einsum("apc,apd->acd", x, g, preferred_element_type=jnp.float32)

@@ -1,0 +1,110 @@
+"""Batch normalisation (Ioffe and Szegedy 2015) with what comes after it, and its gradient."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from nin_jax.ops import lowering
+
+
+def batch_norm(
+  x: Float[Array, "*positions c"],
+  scale: Float[Array, " c"],
+  bias: Float[Array, " c"],
+  epsilon: float = 1e-5,
+  axis_name: str | None = None,
+  relu: bool = False,
+  dtype: DTypeLike | None = None,
+) -> tuple[Float[Array, "*positions c"], Float[Array, " c"], Float[Array, " c"]]:
+  """Normalises by the mean and the variance of all positions: y = (x - mean) / √(variance + ε) · scale + bias.
+
+  The gradient is written out (there, section 3). What is kept for it is x: derived, it would be x - mean in float32,
+  written to memory beside x, and three more passes over the maps.
+
+  Args:
+    x: maps, channels last.
+    scale, bias: of the result (γ and β there).
+    epsilon: added to the variance.
+    axis_name: of a parallel map, over all of whose devices the statistics are taken; None: each device's own.
+    relu: whether the result goes through max(·, 0).
+    dtype: of the result; None: that of x.
+
+  Returns:
+    The normalised maps; the mean and the (biased) variance, in float32, through which no gradient flows.
+  """
+  dtype = jnp.dtype(dtype or x.dtype)
+  if lowering.derived():
+    mean, variance = _moments(x, axis_name)
+    y = normalize(x, mean, variance, scale, bias, epsilon, relu, dtype)
+  else:
+    y, mean, variance = _batch_norm(x, scale, bias, epsilon, axis_name, relu, dtype)
+  return y, lax.stop_gradient(mean), lax.stop_gradient(variance)
+
+
+def normalize(
+  x: Float[Array, "*positions c"],
+  mean: Float[Array, " c"],
+  variance: Float[Array, " c"],
+  scale: Float[Array, " c"],
+  bias: Float[Array, " c"],
+  epsilon: float = 1e-5,
+  relu: bool = False,
+  dtype: DTypeLike | None = None,
+) -> Float[Array, "*positions c"]:
+  """(x - mean) / √(variance + ε) · scale + bias by statistics that are given, in float32; see `batch_norm`."""
+  y = _linear(x, mean, lax.rsqrt(variance + epsilon) * scale, bias)
+  return (jax.nn.relu(y) if relu else y).reshape(x.shape).astype(dtype or x.dtype)
+
+
+def _linear(x: Array, mean: Array, factor: Array, bias: Array) -> Array:
+  """(x - mean) · factor + bias on flattened positions."""
+  return (x.reshape(-1, x.shape[-1]).astype(jnp.float32) - mean) * factor + bias
+
+
+def _moments(x: Array, axis_name: str | None) -> tuple[Array, Array]:
+  """Mean and variance over all positions, and devices, in float32."""
+  flat = x.reshape(-1, x.shape[-1]).astype(jnp.float32)
+  moments = jnp.stack([flat.mean(0), jnp.square(flat).mean(0)])
+  mean, square = _over_devices(moments, axis_name)
+  return mean, jnp.maximum(square - jnp.square(mean), 0.0)
+
+
+def _over_devices(values: Array, axis_name: str | None) -> Array:
+  return values if axis_name is None else lax.pmean(values, axis_name)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5, 6))
+def _batch_norm(
+  x: Array, scale: Array, bias: Array, epsilon: float, axis_name: str | None, relu: bool, dtype: jnp.dtype
+) -> tuple[Array, Array, Array]:
+  mean, variance = _moments(x, axis_name)
+  return normalize(x, mean, variance, scale, bias, epsilon, relu, dtype), mean, variance
+
+
+def _forward(x: Array, scale: Array, bias: Array, *options) -> tuple[tuple[Array, Array, Array], tuple]:
+  y, mean, variance = _batch_norm(x, scale, bias, *options)
+  return (y, mean, variance), (x, scale, bias, mean, variance)
+
+
+def _backward(
+  epsilon: float, axis_name: str | None, relu: bool, dtype: jnp.dtype, kept: tuple, cotangents: tuple
+) -> tuple[Array, Array, Array]:
+  x, scale, bias, mean, variance = kept
+  flat, g = (array.reshape(-1, x.shape[-1]).astype(jnp.float32) for array in (x, cotangents[0]))
+  inverse = lax.rsqrt(variance + epsilon)
+  if relu:
+    g = jnp.where(_linear(x, mean, inverse * scale, bias) > 0, g, 0.0)
+  dbias = g.sum(0)
+  # Σ g·x - mean·Σ g in place of Σ g·(x - mean), whose factor XLA would write to memory. What cancels costs no more
+  # digits than it does in the variance.
+  dscale = ((g * flat).sum(0) - mean * dbias) * inverse
+  dbias_mean, dscale_mean = _over_devices(jnp.stack([dbias, dscale]) / flat.shape[0], axis_name)
+  dx = (g - dbias_mean - (flat - mean) * (inverse * dscale_mean)) * (inverse * scale)
+  return dx.astype(x.dtype).reshape(x.shape), dscale, dbias
+
+
+_batch_norm.defvjp(_forward, _backward)

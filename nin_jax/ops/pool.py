@@ -13,9 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from nin_jax.ops import lowering
+from nin_jax.ops.bits import as_bits, as_keys, as_values, of_keys
 from nin_jax.ops.padding import Padding, Pads, explicit_padding, pair, positions
 
 _FLAT_TAPS = 25  # larger windows are folded along the width and then along the height: k + k taps in place of k²
@@ -42,7 +44,7 @@ def _pool_padding(
   return pads
 
 
-def _pad(x: Array, pads: Sequence[tuple[int, int]], value: float) -> Array:
+def _pad(x: Array, pads: Sequence[tuple[int, int]], value: ArrayLike) -> Array:
   if not any(map(any, pads)):
     return x
   return lax.pad(x, jnp.asarray(value, x.dtype), ((0, 0, 0), *((low, high, 0) for low, high in pads), (0, 0, 0)))
@@ -93,7 +95,11 @@ def _stays(a: Array, b: Array) -> Array:
 def _max(x: Array, window: tuple[int, int], strides: tuple[int, int], pads: Pads) -> Array:
   """The maximum over windows, of which all taps are unrolled."""
   outputs = positions(x.shape[1:3], window, strides, pads)
-  return reduce(jnp.maximum, _taps(_pad(x, pads, -jnp.inf), window, strides, outputs))
+  return of_keys(reduce(jnp.maximum, _taps(_padded_keys(x, pads), window, strides, outputs)), x.dtype)
+
+
+def _padded_keys(x: Array, pads: Pads) -> Array:
+  return _pad(as_keys(x), pads, as_keys(jnp.asarray(-jnp.inf, x.dtype)))
 
 
 def _max_forward(
@@ -101,13 +107,13 @@ def _max_forward(
 ) -> tuple[Array, tuple[Array, Array]]:
   """The maximum; and for its gradient the number of the tap that each came from, and an empty array for x's shape."""
   outputs = positions(x.shape[1:3], window, strides, pads)
-  y, *others = _taps(_pad(x, pads, -jnp.inf), window, strides, outputs)
+  y, *others = _taps(_padded_keys(x, pads), window, strides, outputs)
   tap_type = jnp.uint8 if len(others) < 255 else jnp.int32
   tap = jnp.zeros(y.shape, tap_type)
   for number, value in enumerate(others, 1):
     stays = _stays(y, value)
     y, tap = jnp.where(stays, y, value), jnp.where(stays, tap, tap_type(number))
-  return y, (tap, jnp.empty((0, *x.shape[1:3]), x.dtype))
+  return of_keys(y, x.dtype), (tap, jnp.empty((0, *x.shape[1:3]), x.dtype))
 
 
 def _max_backward(
@@ -165,7 +171,7 @@ def _spread(
     counts.append(-(-(low + n) // s))
     reach.append(((k - 1) // s, max(counts[-1] - out, 0)))
   # Padded once: fused into the sums below, XLA would pad anew for each tap.
-  g = lax.optimization_barrier(_pad(g, reach, 0.0))
+  g = lax.optimization_barrier(as_values(_pad(as_bits(g), reach, 0), g.dtype))
   if tap is not None:
     tap = lax.optimization_barrier(_pad(tap, reach, jnp.iinfo(tap.dtype).max))
 
@@ -183,10 +189,10 @@ def _spread(
         total = total + mine
     return total
 
-  rows = [jnp.stack([phase(i, j) for j in range(strides[1])], 3) for i in range(strides[0])]
+  rows = [jnp.stack([as_bits(phase(i, j)) for j in range(strides[1])], 3) for i in range(strides[0])]
   whole = jnp.stack(rows, 2).reshape(g.shape[0], counts[0] * strides[0], counts[1] * strides[1], g.shape[3])
   (top, _), (left, _) = pads
-  return whole[:, top : top + size[0], left : left + size[1]]
+  return as_values(whole, g.dtype)[:, top : top + size[0], left : left + size[1]]
 
 
 def avg_pool(

@@ -118,6 +118,13 @@ def test_in_evaluation_batch_norm_is_within_the_convolution(kind, activation):
   assert short != long
 
 
+@pytest.mark.parametrize("train", [False, True])
+def test_a_norms_type_is_the_results(train):
+  layer = Conv(4, dtype=jnp.bfloat16, norm=batch_norm(train=train, dtype=jnp.float32))
+  (y, _) = jax.eval_shape(lambda: layer.init_with_output(jax.random.key(0), X))
+  assert y.dtype == jnp.float32
+
+
 def test_initialisers_reach_the_parameters():
   layer = Conv(4, kernel_init=nn.initializers.constant(3.0), bias_init=nn.initializers.constant(0.2))
   params = layer.init(jax.random.key(0), X)["params"]

@@ -77,6 +77,24 @@ def test_bfloat16_maps_have_bfloat16_gradients_and_float32_parameters_float32_on
     np.testing.assert_allclose(np.float32(one), want, rtol=2**-7, atol=2e-3)
 
 
+def test_the_second_derivative_is_the_derived_one():
+  """Of what the gradient is made of: a penalty on it."""
+
+  def penalty(x):
+    return (jax.grad(lambda x: (batch_norm(x, SCALE, BIAS)[0] ** 3).sum())(x) ** 2).sum()
+
+  found = jax.jit(jax.grad(lambda x: penalty(x)))(X)
+  with lowered_as("xla"):
+    derived = jax.jit(jax.grad(lambda x: penalty(x)))(X)
+  np.testing.assert_allclose(found, derived, rtol=1e-3, atol=1e-3 * np.abs(derived).max())
+
+
+def test_on_accelerators_derivatives_are_jaxs(monkeypatch):
+  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+  _, tangent = jax.jvp(lambda x: batch_norm(x, SCALE, BIAS, relu=True)[0], (X,), (X,))
+  assert np.isfinite(tangent).all()
+
+
 def test_what_is_kept_for_the_gradient_is_the_map_once():
   x = jnp.asarray(X, jnp.bfloat16)
   _, vjp = jax.vjp(lambda x: batch_norm(x, SCALE, BIAS, relu=True)[0], x)

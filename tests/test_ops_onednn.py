@@ -19,9 +19,10 @@ GEOMETRIES = [
 
 
 @pytest.fixture(autouse=True)
-def there():
-  if not onednn.available():
-    pytest.skip("this machine's XLA has no oneDNN")
+def there(request):
+  for dtype in ("float32", "bfloat16"):  # of the test, by its name or its parameters
+    if (dtype == "float32" or dtype in request.node.name) and not onednn.available(dtype):
+      pytest.skip(f"this machine's XLA has no oneDNN for {dtype}")
 
 
 def noise(seed, *shape):
@@ -49,7 +50,7 @@ def test_convolution_and_kernels_gradient_are_xlas(window, geometry, size, chann
   np.testing.assert_allclose(dkernel, xla.kernel_gradient(x, g, *shapes), rtol=1e-3, atol=2e-3)
 
 
-def test_bias_and_relu_come_before_the_one_rounding():
+def test_bias_and_relu_come_before_the_one_rounding_to_bfloat16():
   x, kernel, bias = jnp.asarray(noise(0, 1, 8, 8, 64), jnp.bfloat16), noise(1, 3, 3, 64, 16), noise(2, 16)
   kernel = jnp.asarray(kernel, jnp.bfloat16)
   geometry = Geometry(pads=((1, 1), (1, 1)))
@@ -96,12 +97,26 @@ def test_gradients_in_auto_are_those_without_calls(dtype, window, monkeypatch):
       return jax.jit(of)(args[0], g, *args[1:]), text.count(onednn.CALL)
 
   (found, number), (plain, none) = pulled(True), pulled(False)
-  assert (number >= 3, none) == (True, 0)  # the convolution and its two gradients
+  # The convolution and its two gradients, in bfloat16 of each row of the kernel, and there of the bias too.
+  assert (number, none) == ({"float32": 3, "bfloat16": 3 + window}[dtype], 0)
   rounding = 2**-6 if dtype == "bfloat16" else 1e-4
   compare = lambda a, b: np.testing.assert_allclose(
     np.float32(a), np.float32(b), rtol=rounding, atol=rounding * float(jnp.abs(b).max())
   )
   jax.tree.map(compare, found, plain)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64", "int32"])
+def test_other_types_are_no_calls(dtype):
+  assert not onednn.available(dtype)
+
+
+@pytest.mark.parametrize("op", [pointwise, conv])
+def test_a_bfloat16_bias_is_widened(op):
+  x, kernel, bias = noise(0, 1, 4, 4, 8), noise(1, 8, 8), jnp.asarray(noise(2, 8), jnp.bfloat16)
+  with lowered_as("onednn"):
+    y = op(x, kernel if op is pointwise else kernel[None, None], bias)
+  np.testing.assert_allclose(y, x @ kernel + np.float32(bias), rtol=1e-5, atol=1e-5)
 
 
 def test_a_narrower_result_than_the_maps_is_no_call(monkeypatch):

@@ -61,6 +61,20 @@ def test_max_pool_is_xlas_and_so_is_its_gradient_where_values_tie(window, stride
   np.testing.assert_allclose(gradient, want[1], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(("window", "strides", "padding"), [WINDOWS[2], WINDOWS[4], WINDOWS[8]])
+def test_max_pool_of_signed_bfloat16_too(window, strides, padding):
+  x = jnp.asarray(np.round(np.random.default_rng(2).normal(-1, 1, size=(2, 11, 10, 3)), 1), jnp.bfloat16)
+  x = x.at[0, 0, 0, 0].set(jnp.nan).at[0, 5, 5, 1].set(-jnp.inf)
+  y, gradient = value_and_gradient(lambda x: max_pool(x, window, strides, padding), x)
+  wide = lambda x: reduce_window(x.astype(jnp.float32), -jnp.inf, lax.max, window, strides, padding)
+  assert (y.dtype, gradient.dtype) == (jnp.bfloat16, jnp.bfloat16)
+  np.testing.assert_array_equal(np.float32(y), wide(x))
+  x = jnp.nan_to_num(x)  # where NaN wins, XLA's gradient goes to another place
+  _, gradient = value_and_gradient(lambda x: max_pool(x, window, strides, padding), x)
+  _, want = value_and_gradient(lambda x: wide(x).astype(jnp.bfloat16), x)
+  np.testing.assert_allclose(np.float32(gradient), np.float32(want), rtol=2**-5, atol=2**-4)  # of sums
+
+
 @pytest.mark.parametrize(("window", "strides", "padding"), WINDOWS)
 def test_avg_pool_is_xlas_sum_over_the_windows_size(window, strides, padding):
   x = np.random.default_rng(2).normal(size=(2, 11, 10, 3)).astype(np.float32)

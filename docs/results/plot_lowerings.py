@@ -14,6 +14,8 @@ matplotlib.use("Agg")
 import numpy as np
 from matplotlib import pyplot as plt
 
+COLOURS = ("tab:blue", "tab:green", "tab:orange", "tab:red")
+
 
 def main(out: str, workdirs: list[str]) -> None:
   runs = collections.defaultdict(list)
@@ -21,7 +23,7 @@ def main(out: str, workdirs: list[str]) -> None:
     lowering = json.loads((workdir / "config.json").read_text())["lowering"]
     runs[lowering].append([json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()])
   figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-  for (lowering, of_seeds), colour in zip(sorted(runs.items()), ("tab:blue", "tab:green", "tab:orange", "tab:red"), strict=False):
+  for (lowering, of_seeds), colour in zip(sorted(runs.items()), COLOURS, strict=False):
     for panel, name in zip(axes, ("loss", "accuracy"), strict=True):
       rows = [[row for row in run if row["split"] == "train"] for run in of_seeds]
       steps, values = [row["step"] for row in rows[0]], np.array([[row[name] for row in run] for run in rows])

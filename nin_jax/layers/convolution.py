@@ -39,7 +39,8 @@ class _Convolution(nn.Module):
       y = operation(x, kernel, self.param("bias", self.bias_init, (self.features,), jnp.float32), relu)
     else:
       norm = self.norm(name="norm", relu=relu)
-      if isinstance(norm, BatchNorm) and not norm.train and not lowering.derived():
+      folds = isinstance(norm, BatchNorm) and not norm.train and jnp.dtype(norm.dtype) == jnp.dtype(self.dtype)
+      if folds and not lowering.derived():
         y = operation(x, *norm.folded(kernel), relu)
       else:
         y = norm(operation(x, kernel, None, False))

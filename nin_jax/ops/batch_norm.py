@@ -22,8 +22,8 @@ def batch_norm(
 ) -> tuple[Float[Array, "*positions c"], Float[Array, " c"], Float[Array, " c"]]:
   """Normalises by the mean and the variance of all positions: y = (x - mean) / √(variance + ε) · scale + bias.
 
-  The gradient is written out (there, section 3). What is kept for it is x: derived, it would be x - mean in float32,
-  written to memory beside x, and three more passes over the maps.
+  On CPUs the gradient is written out (there, section 3), in reverse mode alone. What is kept for it is x: derived, it
+  would be x - mean in float32, written to memory beside x, and three more passes over the maps.
 
   Args:
     x: maps, channels last.
@@ -37,7 +37,7 @@ def batch_norm(
     The normalised maps; the mean and the (biased) variance, in float32, through which no gradient flows.
   """
   dtype = jnp.dtype(dtype or x.dtype)
-  if lowering.derived():
+  if lowering.plain():
     mean, variance = _moments(x, axis_name)
     y = normalize(x, mean, variance, scale, bias, epsilon, relu, dtype)
   else:
@@ -85,8 +85,12 @@ def _batch_norm(
   return normalize(x, mean, variance, scale, bias, epsilon, relu, dtype), mean, variance
 
 
-def _forward(x: Array, scale: Array, bias: Array, *options) -> tuple[tuple[Array, Array, Array], tuple]:
-  y, mean, variance = _batch_norm(x, scale, bias, *options)
+def _forward(
+  x: Array, scale: Array, bias: Array, epsilon: float, axis_name: str | None, relu: bool, dtype: jnp.dtype
+) -> tuple[tuple[Array, Array, Array], tuple]:
+  # Not `_batch_norm`: what is kept has derivatives of second order, of which `_backward` knows nothing.
+  mean, variance = _moments(x, axis_name)
+  y = normalize(x, mean, variance, scale, bias, epsilon, relu, dtype)
   return (y, mean, variance), (x, scale, bias, mean, variance)
 
 
@@ -104,7 +108,7 @@ def _backward(
   dscale = ((g * flat).sum(0) - mean * dbias) * inverse
   dbias_mean, dscale_mean = _over_devices(jnp.stack([dbias, dscale]) / flat.shape[0], axis_name)
   dx = (g - dbias_mean - (flat - mean) * (inverse * dscale_mean)) * (inverse * scale)
-  return dx.astype(x.dtype).reshape(x.shape), dscale, dbias
+  return dx.astype(x.dtype).reshape(x.shape), dscale.astype(scale.dtype), dbias.astype(bias.dtype)
 
 
 _batch_norm.defvjp(_forward, _backward)

@@ -60,7 +60,7 @@ def _lower(x: Array, kernel: Array, geometry: Geometry, bias: Array | None = Non
   if name == "onednn":
     return onednn.forward(x, kernel, geometry, bias, relu, x.dtype)
   if name == "winograd" and lowering.called(x.shape, kernel.shape, geometry, x.dtype):
-    y = winograd.forward(x, kernel, geometry, onednn.products)
+    y = winograd.forward(x, kernel, geometry, onednn.product)
   else:
     y = _MODULES[name].forward(x, kernel, geometry)
   return epilogue.apply(y, bias, relu, x.dtype)
@@ -83,7 +83,7 @@ def _backward(geometry: Geometry, relu: bool, kept: tuple, g: Array) -> tuple[Ar
   dbias = epilogue.bias_gradient(g, name == "onednn") if biased else None
   dx = _input_gradient(g, kernel, x.shape, geometry)
   if name == "winograd" and lowering.called(x.shape, kernel.shape, geometry, x.dtype):
-    dkernel = winograd.kernel_gradient(x, g, kernel.shape, geometry, onednn.products_transposed)
+    dkernel = winograd.kernel_gradient(x, g, kernel.shape, geometry, onednn.product_kernel_gradient)
   else:
     dkernel = _MODULES[name].kernel_gradient(x, g, kernel.shape, geometry)
   return dx, dkernel.astype(kernel.dtype), dbias

@@ -81,12 +81,12 @@ def in_loop() -> contextlib.AbstractContextManager[None]:
 
 
 def derived() -> bool:
-  """Whether all gradients are those that JAX derives, pools' too."""
+  """Whether a network is traced as it is written: all gradients are those that JAX derives, pools' too."""
   return _asked.get().lowering == "xla"
 
 
 def plain() -> bool:
-  """Whether convolutions are traced as they are, for JAX to derive their gradients."""
+  """Whether convolutions and batch normalisation are traced as they are, for JAX to derive their gradients."""
   return derived() or (_asked.get().lowering == AUTO and jax.default_backend() != "cpu")
 
 
@@ -150,14 +150,13 @@ def choose(
     return "onednn"
   if takes("winograd", x, kernel, geometry) and _tiles_pay(of, calls, x, kernel, geometry):
     return "winograd"
-  few = kernel[2] < FEW_CHANNELS
+  few = kernel[2] < onednn.FEW_CHANNELS
   if calls and (of == FORWARD or few):
     return "onednn"
   return "patches" if looped or (few and geometry.strides == (1, 1)) else "xla"
 
 
 LEAST_CALLED = 20_000_000  # multiply-accumulates: below, little is gained, and programs without calls can be cached
-FEW_CHANNELS = 8
 
 
 class _Tiles(NamedTuple):

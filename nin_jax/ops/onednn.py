@@ -38,9 +38,10 @@ def available(dtype: DTypeLike = jnp.float32) -> bool:
 
   bfloat16 takes a processor that multiplies it: on others oneDNN has no such primitives, and ends the process.
   """
-  if jax.default_backend() != "cpu" or not _built_in():
+  dtype = jnp.dtype(dtype)
+  if dtype not in (jnp.float32, jnp.bfloat16) or jax.default_backend() != "cpu" or not _built_in():
     return False
-  return jnp.dtype(dtype) != jnp.bfloat16 or _multiplies_bfloat16()
+  return dtype != jnp.bfloat16 or _multiplies_bfloat16()
 
 
 @functools.cache
@@ -107,23 +108,28 @@ def _product(
   """relu(a · b + bias), either operand transposed first; or the products of two stacks of matrices."""
   rows, columns = a.shape[-1 if transposed[0] else -2], b.shape[-2 if transposed[1] else -1]
   config = {"transpose_a": transposed[0], "transpose_b": transposed[1]} | _fused(bias, relu)
-  operands = (a, b) if bias is None else (a, b, bias[None])  # oneDNN wants one axis for each of the result's
+  # oneDNN wants one axis for each of the result's.
+  operands = (a, b) if bias is None else (a, b, bias.astype(jnp.float32)[None])
   return _call("matmul", {"onednn_matmul_config": config}, (*a.shape[:-2], rows, columns), dtype, *operands)
 
 
 def _fused(bias: Array | None, relu: bool) -> dict:
+  """What comes after a call's sums, before they are rounded. oneDNN's ReLU makes NaN 0, where JAX's leaves it."""
   ops = ["BIAS"] * (bias is not None) + ["RELU"] * relu
   return {"fusions": {"ops": ops}} if ops else {}
 
 
 def product(
-  x: Float[Array, "p c"],
-  kernel: Float[Array, "c d"],
+  x: Float[Array, "*a p c"],
+  kernel: Float[Array, "*a c d"],
   bias: Float[Array, " d"] | None = None,
   relu: bool = False,
   dtype: DTypeLike = jnp.float32,
-) -> Float[Array, "p d"]:
-  """relu(x · kernel + bias), accumulated in float32 and rounded once, to dtype: a 1×1 on flattened positions."""
+) -> Float[Array, "*a p d"]:
+  """relu(x · kernel + bias), accumulated in float32 and rounded once, to dtype: a 1×1 on flattened positions.
+
+  Without a bias also of each of a stack.
+  """
   return _product(x, kernel, bias=bias, relu=relu, dtype=dtype)
 
 
@@ -132,18 +138,8 @@ def product_input_gradient(g: Float[Array, "p d"], kernel: Float[Array, "c d"]) 
   return _product(g, kernel, (False, True), dtype=g.dtype)
 
 
-def product_kernel_gradient(x: Float[Array, "p c"], g: Float[Array, "p d"]) -> Float[Array, "c d"]:
-  """xᵀ · g in float32: the kernel's gradient of a 1×1."""
-  return _product(x, g, (True, False))
-
-
-def products(x: Float[Array, "a p c"], kernel: Float[Array, "a c d"]) -> Float[Array, "a p d"]:
-  """x · kernel for each of a stack, in float32."""
-  return _product(x, kernel)
-
-
-def products_transposed(x: Float[Array, "a p c"], g: Float[Array, "a p d"]) -> Float[Array, "a c d"]:
-  """xᵀ · g for each of a stack, in float32."""
+def product_kernel_gradient(x: Float[Array, "*a p c"], g: Float[Array, "*a p d"]) -> Float[Array, "*a c d"]:
+  """xᵀ · g in float32, or of each of a stack: the kernel's gradient of a 1×1."""
   return _product(x, g, (True, False))
 
 
@@ -172,7 +168,7 @@ def forward(
     },
     "feature_groups": 1,
   }
-  operands = (x, kernel) if bias is None else (x, kernel, bias)
+  operands = (x, kernel) if bias is None else (x, kernel, bias.astype(jnp.float32))
   shape = (x.shape[0], height, width, kernel.shape[3])
   return _call("convolution", {"onednn_conv_config": config | _fused(bias, relu)}, shape, dtype, *operands)
 

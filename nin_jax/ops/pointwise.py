@@ -25,7 +25,8 @@ def pointwise(
   """1×1 convolution as an einsum on flattened positions: y[p, d] = sum_c x[p, c] kernel[c, d] + bias[d].
 
   This is the cross-channel parametric pooling (cccp) of Network in Network (Lin et al. 2013, 3.2). Positions are
-  flattened first, because the product's gradients are then plain matrix products too.
+  flattened first, because the product's gradients are then plain matrix products too. In CPU programs that may call
+  oneDNN, it makes that product, with bias and ReLU in one pass: see `lowering`.
 
   Args:
     x: maps, channels last; its type is the type of compute.

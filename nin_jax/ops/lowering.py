@@ -156,7 +156,7 @@ def choose(
   return "patches" if looped or (few and geometry.strides == (1, 1)) else "xla"
 
 
-LEAST_CALLED = 20_000_000  # multiply-accumulates: below, little is gained, and programs without calls can be cached
+LEAST_CALLED = 50_000_000  # multiply-accumulates: below, little is gained, and programs without calls can be cached
 
 
 class _Tiles(NamedTuple):

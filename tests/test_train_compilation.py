@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import inception_digits
+from nin_jax import models
 from nin_jax.ops import conv, onednn
 from nin_jax.ops.lowering import lowered_as
 from nin_jax.train import compilation
@@ -66,3 +68,24 @@ def test_programs_with_calls_are_not_kept(cache, lowering):
   assert len(set(cache.glob("*-cache")) - before) == (lowering == "xla")
   np.testing.assert_allclose(y[0, 0, 4, 4], 36.0)
   assert jax.config.jax_persistent_cache_min_compile_time_secs == 0.0
+
+
+def test_the_digits_program_can_be_kept():
+  """One convolution large enough for a call, and it is compiled at each start."""
+  if not onednn.available():
+    pytest.skip("this machine's XLA has no oneDNN")
+  config = inception_digits.get_config()
+
+  def text(batch):
+    images = jnp.zeros((batch, 8, 8, 1))
+    network = models.build(config.model, images.shape[1:])
+    variables = jax.eval_shape(lambda: network.init(jax.random.key(0), images, train=False))
+
+    def loss(params, rest, images):
+      return network.apply({**rest, "params": params}, images, train=False)[0].sum()
+
+    with lowered_as("auto", calls=True):
+      return jax.jit(jax.grad(loss)).lower(variables.pop("params"), variables, images).as_text()
+
+  assert onednn.CALL not in text(config.data.batch_size)
+  assert onednn.CALL in text(8 * config.data.batch_size)  # they are a matter of size

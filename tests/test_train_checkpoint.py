@@ -14,12 +14,13 @@ from nin_jax.errors import ConfigError
 from nin_jax.train import steps
 from nin_jax.train.checkpoint import Checkpoints
 from nin_jax.train.storage import WorkdirError
+from nin_jax.train.update import TrainState
 
 
 def state_at(step, device_count=2):
   weights = np.random.default_rng(step).normal(size=(3, 4)).astype(np.float32)
   weights[0, 0] = -0.0
-  state = steps.TrainState(
+  state = TrainState(
     step=jnp.int32(step),
     params={"conv": {"kernel": weights, "bias": weights[0].astype(jnp.bfloat16)}},
     batch_stats={},

@@ -18,8 +18,8 @@ import numpy as np
 
 from nin_jax.errors import ConfigError, line
 from nin_jax.train import processes
-from nin_jax.train.steps import TrainState
 from nin_jax.train.storage import WorkdirError
+from nin_jax.train.update import TrainState
 
 VARIABLES = ("params", "batch_stats", "average")  # of a state: what a network is
 NOT_DAMAGE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EIO, errno.ESTALE)

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from nin_jax.errors import ConfigError
 from nin_jax.train import averaging, processes, workdir
 from nin_jax.train.checkpoint import Checkpoints
-from nin_jax.train.steps import TrainState
+from nin_jax.train.update import TrainState
 
 FIELD = "train.init_from"
 

@@ -11,7 +11,7 @@ from jaxtyping import PyTree
 from nin_jax import models
 from nin_jax.train import steps
 from nin_jax.train.setup import Setup
-from nin_jax.train.steps import TrainState
+from nin_jax.train.update import TrainState
 
 
 class _Steps:

@@ -13,8 +13,8 @@ from nin_jax.train.journal import Journal
 from nin_jax.train.meter import Meter, TrainingStopped
 from nin_jax.train.outcome import outcome
 from nin_jax.train.setup import Setup
-from nin_jax.train.steps import TrainState
 from nin_jax.train.storage import write_json, writing
+from nin_jax.train.update import TrainState
 
 
 class Run(contextlib.ExitStack):

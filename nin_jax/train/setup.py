@@ -18,6 +18,7 @@ from nin_jax import data
 from nin_jax.errors import ConfigError
 from nin_jax.train import averaging, evaluation, processes, steps, workdir
 from nin_jax.train.optimizer import optimizer
+from nin_jax.train.update import TrainState
 from nin_jax.train.validation import total_steps, validate
 
 OWN = ("data.dir", "data.cache_dir", "data.workers")  # what each process of a run may have its own way
@@ -44,7 +45,7 @@ class Compiled:
     return steps.replicate(self.pipeline.arrays, self.devices)
 
   @functools.cached_property
-  def init(self) -> Callable[[int], steps.TrainState]:
+  def init(self) -> Callable[[int], TrainState]:
     """See `steps.init_state`."""
     return steps.init_state(self.network, self.update, self.config.train, self.pipeline.spec.image_shape)
 
@@ -106,11 +107,11 @@ class Setup:
     """The set-up of a config that differs in its seed alone: what is compiled for one serves both."""
     return dataclasses.replace(self, config=config, pipeline=data.open(config.data, config.seed))
 
-  def first_state(self) -> steps.TrainState:
+  def first_state(self) -> TrainState:
     """The state before the first step, initialised by the seed."""
     return self.compiled.init(self.config.seed)
 
-  def replicate(self, state: steps.TrainState) -> steps.TrainState:
+  def replicate(self, state: TrainState) -> TrainState:
     """The state on each device."""
     return steps.replicate(state, self.devices)
 
@@ -142,7 +143,7 @@ class Setup:
     every = every_steps or max(1, round(every_epochs * self.pipeline.steps_per_epoch)) * (every_epochs > 0)
     return step == self.total_steps or (every > 0 and step % every == 0)
 
-  def evaluated(self, state: steps.TrainState) -> dict:
+  def evaluated(self, state: TrainState) -> dict:
     """The variables to evaluate: the latest, or the averaged parameters with batch statistics of their own.
 
     The running statistics belong to the latest parameters. Those of an average are taken anew, over up to
@@ -163,7 +164,7 @@ class Setup:
     return {"params": state.average, "batch_stats": batch_stats}
 
   def evaluate(
-    self, state: steps.TrainState, split: str, images: int = 0, poll: Callable[[], int] = lambda: 0
+    self, state: TrainState, split: str, images: int = 0, poll: Callable[[], int] = lambda: 0
   ) -> dict[str, float | int]:
     """See `evaluation.evaluate`; of the first `images` of a split ("train" or "test"), or of all at 0."""
     size = evaluation.batch_size(self.config.eval.batch_size or self.config.data.batch_size, self.devices)

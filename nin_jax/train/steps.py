@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import linen as nn
-from flax import struct
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int, UInt32
@@ -25,28 +24,11 @@ from nin_jax.ops import onednn
 from nin_jax.ops.lowering import in_loop, lowered_as
 from nin_jax.train import averaging
 from nin_jax.train.compilation import Program, fast, quick
-from nin_jax.train.objective import cross_entropy, objective
+from nin_jax.train.objective import cross_entropy
+from nin_jax.train.update import TrainState, repeated, update
 
 AXIS = "batch"
 Devices = Sequence[jax.Device]
-
-
-@struct.dataclass
-class TrainState:
-  """All that a step changes; the same on each device.
-
-  Attributes:
-    step: number of updates made, int32.
-    params, batch_stats: the network's variables.
-    opt_state: the optimizer's.
-    average: of the parameters, see `averaging`; None where nothing is averaged.
-  """
-
-  step: Int[Array, ""]
-  params: Any
-  batch_stats: Any
-  opt_state: Any
-  average: Any
 
 
 def replicate(tree: Any, devices: Devices) -> Any:
@@ -151,7 +133,7 @@ def train_step(
     read the same, and stop at the same step. With a `count` above 1, `batch` is [devices, count, n / devices, ...], and
     each metric [count].
   """
-  step = _repeated(_step(network, optimizer, pipeline, config.train, total_steps, AXIS, rate), count)
+  step = repeated(update(network, optimizer, pipeline, config.train, total_steps, AXIS, rate), count)
   mapped = jax.pmap(
     step, AXIS, in_axes=(None, None, 0, 0, None), out_axes=(None, None), donate_argnums=(0,), devices=list(devices)
   )
@@ -188,7 +170,7 @@ def train_step_of_seeds(
     vmapped: True or False decides whether seeds are vmapped or worked through in a loop; None: as said above.
     rate, count: as in `train_step`; with a `count` above 1, batch and metrics are [devices, seeds of one, count, ...].
   """
-  step = _repeated(_step(network, optimizer, pipeline, config.train, total_steps, None, rate), count)
+  step = repeated(update(network, optimizer, pipeline, config.train, total_steps, None, rate), count)
   on_cpu = devices[0].platform == "cpu"
   vmapped = not on_cpu if vmapped is None else vmapped
 
@@ -221,68 +203,6 @@ def _shared_program(mapped: Any, config: ConfigDict) -> Callable:
   return call
 
 
-def _step(
-  network: nn.Module,
-  optimizer: optax.GradientTransformation,
-  pipeline: Pipeline,
-  config_train: ConfigDict,
-  total_steps: int,
-  axis: str | None,
-  rate: optax.Schedule | None,
-) -> Callable[..., tuple[TrainState, dict[str, Array]]]:
-  """step(state, arrays, batch, stop, seed), on one device of a parallel map over `axis`, or None for a whole batch."""
-  parts = config_train.accumulate_steps
-
-  def step(state: TrainState, arrays: Any, batch: Any, stop: Array, seed: UInt32[Array, ""]):
-    n = jax.tree.leaves(batch)[0].shape[0]
-    positions = (lax.axis_index(axis) * n if axis else 0) + jnp.arange(n)
-    seed_key = jax.random.fold_in(jax.random.key(seed), 1)
-    data_key, dropout_key = jax.random.split(jax.random.fold_in(seed_key, state.step))
-
-    def gradient(batch_stats: Any, part: Any) -> tuple[Any, tuple[Any, dict[str, Array]]]:
-      batch, positions = part
-      images, labels = pipeline.load_train(arrays, batch, positions, data_key)
-      grad = jax.grad(objective, has_aux=True)
-      grads, (batch_stats, metrics) = grad(
-        state.params, batch_stats, network, config_train, images, labels, positions, dropout_key
-      )
-      return batch_stats, (grads, metrics)
-
-    if parts == 1:
-      batch_stats, (grads, metrics) = gradient(state.batch_stats, (batch, positions))
-    else:
-      in_parts = jax.tree.map(lambda x: x.reshape(parts, n // parts, *x.shape[1:]), (batch, positions))
-      with in_loop():
-        batch_stats, (grads, metrics) = _accumulate(gradient, state.batch_stats, in_parts)
-    if rate:
-      metrics["learning_rate"] = rate(state.step)
-    largest = {"spread": metrics.pop("spread"), "stop": stop}
-    if axis:
-      largest = lax.pmax(largest, axis)
-      grads, batch_stats, metrics = lax.pmean((grads, batch_stats, metrics), axis)
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    average = averaging.update(config_train, state.average, params, state.step + 1, total_steps)
-    return TrainState(state.step + 1, params, batch_stats, opt_state, average), metrics | largest
-
-  return step
-
-
-def _repeated(step: Callable, count: int) -> Callable[..., tuple[TrainState, dict[str, Array]]]:
-  """A step that makes `count` of them: batches and metrics have them as their first axis.
-
-  A loop: unrolled, eight steps of `inception_digits` took four times as long to compile, and were no faster.
-  """
-  if count == 1:
-    return step
-
-  def steps(state: TrainState, arrays: Any, batches: Any, stop: Array, seed: UInt32[Array, ""]):
-    with in_loop():
-      return lax.scan(lambda state, batch: step(state, arrays, batch, stop, seed), state, batches)
-
-  return steps
-
-
 def statistics_step(
   network: nn.Module, pipeline: Pipeline, config: ConfigDict, devices: Devices
 ) -> Callable[[Any, Any, Any, Any, np.ndarray, int], Any]:
@@ -310,23 +230,6 @@ def statistics_step(
 
   mapped = jax.pmap(step, AXIS, in_axes=(None, None, None, 0, None, None), out_axes=None, devices=list(devices))
   return _program(mapped, config, devices)
-
-
-def _accumulate(gradient: Callable, batch_stats: Any, in_parts: Any) -> tuple[Any, tuple[Any, dict[str, Array]]]:
-  """Runs `gradient` on one part after the other, in the memory of one; means of gradients and metrics."""
-
-  def body(carry, part):
-    batch_stats, total = carry
-    batch_stats, (grads, metrics) = gradient(batch_stats, part)
-    return (batch_stats, jax.tree.map(jnp.add, total, grads)), metrics
-
-  first = jax.tree.map(lambda x: x[0], in_parts)
-  _, (shapes, _) = jax.eval_shape(gradient, batch_stats, first)
-  zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-  (batch_stats, total), metrics = lax.scan(body, (batch_stats, zeros), in_parts)
-  parts = jax.tree.leaves(in_parts)[0].shape[0]
-  means = {name: values.max() if name == "spread" else values.mean() for name, values in metrics.items()}
-  return batch_stats, (jax.tree.map(lambda x: x / parts, total), means)
 
 
 def eval_step(

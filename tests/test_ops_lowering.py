@@ -79,6 +79,12 @@ def test_products_that_are_called_make_tiles_pay_sooner():
   assert chosen(KERNEL, 16, 56, 32, 64, 3) == "winograd"
 
 
+def test_kernels_larger_than_the_maps_are_not_xlas():
+  assert chosen(FORWARD, 64, 5, 16, 32, 5) == "xla"
+  assert chosen(FORWARD, 64, 4, 16, 32, 5) == "patches"
+  assert chosen(KERNEL, 64, 4, 16, 32, 5) == "xla"
+
+
 def test_loops_take_patches_for_xlas():
   assert chosen(FORWARD, 4, 8, 32, 32, 3) == "xla"
   assert chosen(FORWARD, 4, 8, 32, 32, 3, looped=True) == "patches"

@@ -41,7 +41,7 @@ def test_one_compilation_for_each_shape():
     traced.append(x.shape)
     return jax.lax.psum(x * y, PARALLEL)
 
-  program = compilation.Program(mapped(function, 2), {}, lambda: lowered_as("auto"))
+  program = compilation.Program(mapped(function, 2), lambda calls: {}, lambda: lowered_as("auto"))
   for _ in range(3):
     for size in (2, 3):
       x = np.arange(2.0 * size, dtype=np.float32).reshape(2, size)
@@ -61,11 +61,14 @@ def test_programs_with_calls_are_not_kept(cache, lowering):
   if lowering == "onednn" and not onednn.available():
     pytest.skip("this machine's XLA has no oneDNN")
   kernel, x = jnp.ones((3, 3, 4, 5)), np.ones((1, 2, 8, 8, 4), np.float32)
-  program = compilation.Program(mapped(lambda x, kernel: conv(x, kernel)), {}, lambda: lowered_as(lowering))
+  told = []
+  options = lambda calls: told.append(calls) or {}
+  program = compilation.Program(mapped(lambda x, kernel: conv(x, kernel)), options, lambda: lowered_as(lowering))
   onednn.available()
   before = set(cache.glob("*-cache"))
   y = jax.block_until_ready(program(x, kernel))
   assert len(set(cache.glob("*-cache")) - before) == (lowering == "xla")
+  assert told == [lowering == "onednn"]
   np.testing.assert_allclose(y[0, 0, 4, 4], 36.0)
   assert jax.config.jax_persistent_cache_min_compile_time_secs == 0.0
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from test_train_loop import tiny
 
-from nin_jax import models
 from nin_jax.train import TrainingStopped, steps, train_and_evaluate
 from nin_jax.train.checkpoint import Checkpoints
 from nin_jax.train.loop import Seed, train_seeds
@@ -76,21 +75,19 @@ def test_several_steps_in_a_call_are_those_of_single_ones(device_count, monkeypa
   np.testing.assert_allclose(several, single, rtol=2e-5)
 
 
-def test_vmapped_seeds_have_the_losses_of_a_loop():
-  setups = [set_up(config(seed)) for seed in range(2)]
-  first = setups[0]
-  network = models.build(first.config.model, first.image_shape)
-  states = jax.tree.map(lambda *leaves: np.stack(leaves)[None], *(setup.first_state() for setup in setups))
-  batch = np.stack([setup.pipeline.train_batch(0) for setup in setups])[None]
-  found = []
-  for vmapped in (True, False):
-    step = steps.train_step_of_seeds(
-      network, first.update, first.pipeline, first.config, STEPS, first.devices[:1], vmapped
-    )
-    arrays = steps.replicate(first.pipeline.arrays, first.devices[:1])
-    state, metrics = step(states, arrays, batch, np.uint32([[0, 1]]))
-    found.append((jax.tree.map(np.asarray, state.params), np.asarray(metrics["loss"])))
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), *found)
+@pytest.mark.parametrize(("count", "device_count"), [(2, 1), (3, 2)])
+def test_vmapped_seeds_have_the_losses_of_one_in_a_call(count, device_count, monkeypatch):
+  devices = jax.local_devices()[:device_count]
+  monkeypatch.setattr(jax, "devices", lambda *_: devices)
+  setups = [set_up(config(seed)) for seed in range(count)]
+  one = losses(Together(setups), setups, 3)
+  monkeypatch.setattr(steps, "seeds_of_call", lambda count, devices: count)
+  program = Together(setups)
+  state = program.place({lane: setup.first_state() for lane, setup in enumerate(setups)})
+  assert len(state) == 1  # all in one call
+  for lane, setup in enumerate(setups):
+    jax.tree.map(np.testing.assert_array_equal, program.take(state, lane), setup.first_state())
+  np.testing.assert_allclose(losses(program, setups, 3), one, rtol=1e-4)
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from nin_jax.data import cache
 from nin_jax.ops import onednn
 
-# Half of the time of compilation for the same speed of the steps: 9.5 → 5.3 s for three seeds of inception_digits,
-# whose step took 89 ms with both; for inception_fashion_mnist 9.6 → 4.9 s, 449 → 427 ms.
+# For small networks: as `_FAST`, inception_digits' step takes 4.1 s to compile and 31 ms, with these 3.1 s and 29 ms;
+# inception_fashion_mnist's 3.8 s and 52 ms, 2.2 s and 47 ms. For nin_fashion_mnist's 4.3 s and 94 ms, 2.0 s and 119 ms.
 _QUICK = {"xla_backend_optimization_level": 1, "xla_cpu_use_fusion_emitters": False}
 
 # XLA's own convolutions are faster on CPUs than those of YNNPACK, which it would take in their place (1.4 to 3 times in
@@ -90,12 +90,15 @@ class Program:
 
   Args:
     mapped: what `jax.pmap` made.
-    options: of the compiler.
+    options: of the compiler, from whether the program calls oneDNN.
     tracing: makes a context to trace in.
   """
 
   def __init__(
-    self, mapped: Any, options: dict[str, Any], tracing: Callable[[], contextlib.AbstractContextManager[None]]
+    self,
+    mapped: Any,
+    options: Callable[[bool], dict[str, Any]],
+    tracing: Callable[[], contextlib.AbstractContextManager[None]],
   ):
     self._mapped, self._options, self._tracing = mapped, options, tracing
     self._compiled: dict[Any, Any] = {}
@@ -108,5 +111,5 @@ class Program:
         lowered = self._mapped.lower(*args)
       calls = onednn.CALL in lowered.as_text()
       with onednn.not_kept() if calls else contextlib.nullcontext():
-        self._compiled[key] = lowered.compile(compiler_options=self._options)
+        self._compiled[key] = lowered.compile(compiler_options=self._options(calls))
     return self._compiled[key](*args)

@@ -81,10 +81,10 @@ class Alone:
 
 
 class Together:
-  """Trainings that differ in their seed alone, in one program, spread over the devices: see `Alone`.
+  """Trainings that differ in their seed alone, by one program, spread over the devices: see `Alone`.
 
   Each is computed in the same way whatever becomes of the others, so that one that is done with, or has failed, may
-  stay in its place while the others go on.
+  stay in its place while the others go on. A state is that of all, in the groups that a call of the program steps.
 
   Args:
     setups: one a training; their configs are equal but for the seed.
@@ -94,50 +94,67 @@ class Together:
     first = setups[0]
     self.setup, self._setups = first, setups
     self.devices = first.devices[: len(setups)]
-    places = -(-len(setups) // len(self.devices)) * len(self.devices)
+    self._places = -(-len(setups) // len(self.devices))  # of a device
+    self._at_once = steps.seeds_of_call(self._places, self.devices)
     # The last places may be empty: they repeat the first training.
-    self._order = [lane if lane < len(setups) else 0 for lane in range(places)]
+    count = self._places * len(self.devices)
+    self._order = [lane if lane < len(setups) else 0 for lane in range(count)]
     network = models.build(first.config.model, first.image_shape, first.config.precision)
     given = (network, first.update, first.pipeline, first.config, first.total_steps, self.devices)
     self._step = _Steps(lambda count: steps.train_step_of_seeds(*given, rate=first.rate, count=count))
     self._arrays = steps.replicate(first.pipeline.arrays, self.devices)
-    self._seeds = self._stacked([np.uint32(setup.config.seed) for setup in setups])
+    self._seeds = self._grouped([np.uint32(setup.config.seed) for setup in setups])
 
-  def _stacked(self, lanes: Sequence[PyTree]) -> PyTree:
-    """[devices, lanes of a device, …] for each array of the lanes' trees."""
-    stack = lambda *leaves: np.stack(leaves).reshape(len(self.devices), -1, *np.shape(leaves[0]))
-    return jax.tree.map(stack, *(lanes[lane] for lane in self._order))
+  def _grouped(self, lanes: Sequence[PyTree]) -> list[PyTree]:
+    """[devices, lanes of a device, …] for each array of the lanes' trees, a group after the other."""
 
-  def place(self, states: dict[int, TrainState]) -> TrainState:
+    def group(first: int) -> PyTree:
+      places = range(first, first + self._at_once)
+      of_devices = range(0, len(self._order), self._places)
+      chosen = [lanes[self._order[device + place]] for device in of_devices for place in places]
+      stack = lambda *leaves: np.stack(leaves).reshape(len(self.devices), -1, *np.shape(leaves[0]))
+      return jax.tree.map(stack, *chosen)
+
+    return [group(first) for first in range(0, self._places, self._at_once)]
+
+  def place(self, states: dict[int, TrainState]) -> list[TrainState]:
     host = {lane: jax.tree.map(np.asarray, state) for lane, state in states.items()}
     some = next(iter(host.values()))  # in the place of those that have ended
-    return steps.spread(self._stacked([host.get(lane, some) for lane in range(len(self._setups))]), self.devices)
+    grouped = self._grouped([host.get(lane, some) for lane in range(len(self._setups))])
+    return [steps.spread(group, self.devices) for group in grouped]
 
-  def take(self, state: TrainState, lane: int) -> TrainState:
-    device, place = divmod(lane, len(self._order) // len(self.devices))
-    return jax.tree.map(lambda leaf: np.asarray(steps.on_device(leaf, device)[place]), state)
+  def take(self, state: list[TrainState], lane: int) -> TrainState:
+    device, place = divmod(lane, self._places)
+    group, place = divmod(place, self._at_once)
+    return jax.tree.map(lambda leaf: np.asarray(steps.on_device(leaf, device)[place]), state[group])
 
-  def replicated(self, state: TrainState, lane: int) -> TrainState:
+  def replicated(self, state: list[TrainState], lane: int) -> TrainState:
     return self.setup.replicate(self.take(state, lane))
 
   @contextlib.contextmanager
-  def batches(self, start: int) -> Iterator[Iterator[PyTree]]:
+  def batches(self, start: int) -> Iterator[Iterator[list[PyTree]]]:
     with contextlib.ExitStack() as stack:
       read = [stack.enter_context(contextlib.closing(setup.pipeline.train_batches(start))) for setup in self._setups]
-      yield (self._stacked(batches) for batches in zip(*read, strict=True))
+      yield (self._grouped(batches) for batches in zip(*read, strict=True))
 
   def compiles(self, count: int) -> bool:
     return count not in self._step
 
-  def step(self, state: TrainState, batches: Sequence[PyTree], signal: int) -> tuple[TrainState, dict]:
-    state, metrics = self._step(len(batches), state, self._arrays, _of_call(batches, axis=2), self._seeds)
-    return state, metrics | {"stop": signal}
+  def step(
+    self, state: list[TrainState], batches: Sequence[list[PyTree]], signal: int
+  ) -> tuple[list[TrainState], tuple[list[dict], int]]:
+    of_calls = [_of_call(of_group, axis=2) for of_group in zip(*batches, strict=True)]
+    given = zip(state, of_calls, self._seeds, strict=True)
+    stepped = [self._step(len(batches), group, self._arrays, batch, seeds) for group, batch, seeds in given]
+    return [group for group, _ in stepped], ([metrics for _, metrics in stepped], signal)
 
-  def numbers(self, metrics: dict) -> list[list[dict[str, Any]]]:
-    signal = metrics.pop("stop")
-    host = {name: np.asarray(value) for name, value in metrics.items()}
-    flat = {name: value.reshape(-1, *value.shape[2:]) for name, value in host.items()}  # [lanes, …]
-    of_lanes = [_by_step({name: value[lane] for name, value in flat.items()}) for lane in range(len(self._setups))]
+  def numbers(self, metrics: tuple[list[dict], int]) -> list[list[dict[str, Any]]]:
+    groups, signal = metrics
+    of_lanes = []
+    for lane in range(len(self._setups)):
+      device, place = divmod(lane, self._places)
+      group, place = divmod(place, self._at_once)
+      of_lanes.append(_by_step({name: np.asarray(value)[device, place] for name, value in groups[group].items()}))
     return [[numbers | {"stop": signal} for numbers in of_step] for of_step in zip(*of_lanes, strict=True)]
 
 

@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 
 from nin_jax.data import Pipeline
 from nin_jax.ops import onednn
-from nin_jax.ops.lowering import in_loop, lowered_as
+from nin_jax.ops.lowering import lowered_as
 from nin_jax.train import averaging
 from nin_jax.train.compilation import Program, fast, quick
 from nin_jax.train.objective import cross_entropy
@@ -141,6 +141,15 @@ def train_step(
   return lambda state, arrays, batch, stop: program(state, arrays, batch, stop, np.uint32(config.seed))
 
 
+def seeds_of_call(count: int, devices: Devices) -> int:
+  """How many of a device's seeds a call of `train_step_of_seeds` trains.
+
+  All of them, vmapped; on CPUs one, whose program is 1.2 to 1.4 times as fast as a vmapped one and 1.1 to 1.25 times as
+  one with a loop over them, where oneDNN can't be called and XLA's convolutions fall to a slow path.
+  """
+  return 1 if devices[0].platform == "cpu" else count
+
+
 def train_step_of_seeds(
   network: nn.Module,
   optimizer: optax.GradientTransformation,
@@ -148,46 +157,46 @@ def train_step_of_seeds(
   config: ConfigDict,
   total_steps: int,
   devices: Devices,
-  vmapped: bool | None = None,
   rate: optax.Schedule | None = None,
   count: int = 1,
 ) -> Callable[[TrainState, Any, Any, np.ndarray], tuple[TrainState, dict[str, Array]]]:
   """Makes step(state, arrays, batch, seeds) → (state, metrics) of several trainings that differ in their seed alone.
 
-  Each device trains the seeds it is given, with their whole batches, so that nothing is sent between devices; each
-  seed's numbers are those of `train_step` to float tolerance: on one device always, on several with synchronised batch
-  normalisation (and `train.accumulate_steps=1`, whose parts are cut otherwise there). All leaves of state, batch, seeds
-  and metrics are [devices, seeds of a device, ...]; the state given is donated.
-
-  The seeds of a device are vmapped. On the CPU they are worked through in a loop instead, in the memory of one: 1.2 to
-  1.4 times faster there.
+  Each device trains the seeds it is given, vmapped, with their whole batches, so that nothing is sent between devices;
+  each seed's numbers are those of `train_step` to float tolerance: on one device always, on several with synchronised
+  batch normalisation (and `train.accumulate_steps=1`, whose parts are cut otherwise there). All leaves of state, batch,
+  seeds and metrics are [devices, seeds of a device, ...]; the state given is donated.
 
   Args:
     network: see `models.build`, with `axis_name=None`.
     optimizer, pipeline, total_steps: as in `train_step`; the pipeline of any of the seeds.
     config: the config of any of them.
     devices: to run on.
-    vmapped: True or False decides whether seeds are vmapped or worked through in a loop; None: as said above.
     rate, count: as in `train_step`; with a `count` above 1, batch and metrics are [devices, seeds of one, count, ...].
   """
   step = repeated(update(network, optimizer, pipeline, config.train, total_steps, None, rate), count)
-  on_cpu = devices[0].platform == "cpu"
-  vmapped = not on_cpu if vmapped is None else vmapped
 
   def steps(states: TrainState, arrays: Any, batches: Any, seeds: UInt32[Array, " s"]):
-    one = lambda given: step(given[0], arrays, given[1], np.int32(0), given[2])
-    with in_loop():
-      return lax.map(one, (states, batches, seeds), batch_size=len(seeds) if vmapped else None)
+    one = lambda state, batch, seed: step(state, arrays, batch, np.int32(0), seed)
+    if len(seeds) > 1:
+      return jax.vmap(one)(states, batches, seeds)
+    state, batch, seed = jax.tree.map(lambda leaf: leaf[0], (states, batches, seeds))
+    return jax.tree.map(lambda leaf: leaf[None], one(state, batch, seed))
 
   mapped = jax.pmap(steps, AXIS, in_axes=(0, None, 0, 0), donate_argnums=(0,), devices=list(devices))
-  return _program(mapped, config, devices, quick(devices[0].platform))
+  return _program(mapped, config, devices)
 
 
-def _program(mapped: Any, config: ConfigDict, devices: Devices, options: dict | None = None) -> Callable:
+def _program(mapped: Any, config: ConfigDict, devices: Devices) -> Callable:
   """The mapped step, compiled for these devices, with convolutions lowered as the config says."""
   if _local(devices) < len(devices):
     return _shared_program(mapped, config)
-  options = fast(devices[0].platform, config.precision) if options is None else options
+  platform, may_call = devices[0].platform, config.lowering == "auto" and onednn.available(config.precision)
+
+  def options(calls: bool) -> dict[str, Any]:
+    small = may_call and not calls  # no convolution is worth a call
+    return quick(platform) if small else fast(platform, config.precision)
+
   return Program(mapped, options, lambda: lowered_as(config.lowering, calls=True))
 
 

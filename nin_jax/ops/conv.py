@@ -5,10 +5,10 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Float
 
 from nin_jax.ops import epilogue, lowering, onednn, patches, winograd, xla
+from nin_jax.ops.bits import as_bits, as_values
 from nin_jax.ops.geometry import Geometry
 from nin_jax.ops.padding import Padding, explicit_padding, pair
 
@@ -93,20 +93,41 @@ _convolve.defvjp(_forward, _backward)
 
 
 def _input_gradient(g: Array, kernel: Array, shape: tuple[int, ...], geometry: Geometry) -> Array:
-  """The gradient of maps of that shape: the convolution of the result's with the kernel turned round.
+  """The gradient of maps of that shape: convolutions of the result's with the kernel turned round.
 
-  Strides become zeros between the result's positions, padding what it lacks to the kernel's reach.
+  With strides s the maps' positions fall into s² phases, and those of one have seen every s-th tap: each phase is a
+  convolution of its own, in which nothing is multiplied by the zeros between the result's positions.
   """
-  if geometry.groups > 1:
+  if geometry.groups > 1 or (1, 1) not in (geometry.strides, geometry.dilation):
     return xla.input_gradient(g, kernel.astype(g.dtype), shape, geometry).astype(g.dtype)
-  turned = jnp.swapaxes(kernel[::-1, ::-1], 2, 3)
-  spread, rest = [(0, 0, 0)], []
-  for n, out, span, step, (low, _) in zip(
-    shape[1:3], g.shape[1:3], geometry.window(kernel.shape[:2]), geometry.strides, geometry.pads, strict=True
-  ):
-    before = span - 1 - low
-    rest.append((max(before, 0), max(after := n - (out - 1) * step - 1 + low, 0)))
-    spread.append((min(before, 0), min(after, 0), step - 1))
-  if any(map(any, spread)):
-    g = lax.pad(g, jnp.zeros((), g.dtype), [*spread, (0, 0, 0)])
-  return _lower(g, turned, Geometry(pads=tuple(rest), dilation=geometry.dilation))
+  strides, spread = geometry.strides, Geometry(dilation=geometry.dilation)
+  lows = [low for low, _ in geometry.pads]
+  # Of a phase, in positions of the result: where it begins, and how long it is.
+  first = [low // step for low, step in zip(lows, strides, strict=True)]
+  last = [(n - 1 + low) // step for n, low, step in zip(shape[1:3], lows, strides, strict=True)]
+  counts = [end - start + 1 for start, end in zip(first, last, strict=True)]
+
+  def phase(row: int, column: int) -> Array:
+    taps = kernel[row :: strides[0], column :: strides[1]]
+    if 0 in taps.shape:
+      return jnp.zeros((shape[0], *counts, shape[3]), g.dtype)
+    reaches = [window - 1 for window in spread.window(taps.shape[:2])]
+    befores = [reach - start for reach, start in zip(reaches, first, strict=True)]
+    afters = [end - size + 1 for end, size in zip(last, g.shape[1:3], strict=True)]
+    turned = jnp.swapaxes(taps[::-1, ::-1], 2, 3)
+    pads = tuple((max(before, 0), max(after, 0)) for before, after in zip(befores, afters, strict=True))
+    return _lower(_cropped(g, befores, afters), turned, spread._replace(pads=pads))
+
+  phases = [as_bits(phase(row, column)) for row in range(strides[0]) for column in range(strides[1])]
+  n, height, width, channels = phases[0].shape
+  apart = jnp.stack(phases).reshape(*strides, n, height, width, channels)
+  dx = apart.transpose(2, 3, 0, 4, 1, 5).reshape(n, height * strides[0], width * strides[1], channels)
+  starts = [low % step for low, step in zip(lows, strides, strict=True)]
+  ends = [start + n - step * count for start, n, step, count in zip(starts, shape[1:3], strides, counts, strict=True)]
+  return _cropped(as_values(dx, g.dtype), [-start for start in starts], ends)
+
+
+def _cropped(maps: Array, befores: Sequence[int], afters: Sequence[int]) -> Array:
+  """The maps without as many rows and columns before and after as are below 0."""
+  sides = [slice(max(-before, 0), min(after, 0) or None) for before, after in zip(befores, afters, strict=True)]
+  return as_values(as_bits(maps)[:, *sides], maps.dtype)

@@ -53,7 +53,7 @@ def test_options_that_this_release_does_not_have_are_left_out():
   assert compilation._known({"xla_no_such_option": True, "xla_backend_optimization_level": 1}) == {
     "xla_backend_optimization_level": 1
   }
-  assert compilation.fast("gpu", "float32") == compilation.quick("tpu") == {}
+  assert compilation.fast("gpu", "float32") == compilation.quick("tpu") == compilation.small("gpu") == {}
 
 
 @pytest.mark.parametrize("lowering", ["xla", "onednn"])

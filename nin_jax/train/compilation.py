@@ -14,9 +14,13 @@ import jax.numpy as jnp
 from nin_jax.data import cache
 from nin_jax.ops import onednn
 
-# For small networks: as `_FAST`, inception_digits' step takes 4.1 s to compile and 31 ms, with these 3.1 s and 29 ms;
-# inception_fashion_mnist's 3.8 s and 52 ms, 2.2 s and 47 ms. For nin_fashion_mnist's 4.3 s and 94 ms, 2.0 s and 119 ms.
+# A quarter of the time of compilation, for what runs once.
 _QUICK = {"xla_backend_optimization_level": 1, "xla_cpu_use_fusion_emitters": False}
+
+# For small networks: with these inception_fashion_mnist's step takes 2.6 s to compile and 46 ms, in bfloat16 4.7 s and
+# 63 ms; with `_FAST` 3.8 s and 52 ms, 6.4 s and 70 ms. nin_fashion_mnist, with large maps: 3.3 s and 110 ms; 4.3 s and
+# 94 ms.
+_SMALL = {"xla_cpu_use_fusion_emitters": False}
 
 # XLA's own convolutions are faster on CPUs than those of YNNPACK, which it would take in their place (1.4 to 3 times in
 # float32 on AVX-512, gradients of kernels most). What YNNPACK does better stays: bfloat16 products, and sums, which XLA
@@ -64,6 +68,12 @@ def _mend(directory: Path) -> None:
 def quick(platform: str) -> dict[str, Any]:
   """Compiler options that compile faster; none for other platforms than "cpu", and as far as this XLA has them."""
   return _known(_QUICK) if platform == "cpu" else {}
+
+
+@functools.cache
+def small(platform: str) -> dict[str, Any]:
+  """Compiler options for the steps of small networks, as `quick`."""
+  return _known(_SMALL) if platform == "cpu" else {}
 
 
 @functools.cache

@@ -23,7 +23,7 @@ from nin_jax.data import Pipeline
 from nin_jax.ops import onednn
 from nin_jax.ops.lowering import lowered_as
 from nin_jax.train import averaging
-from nin_jax.train.compilation import Program, fast, quick
+from nin_jax.train.compilation import Program, fast, quick, small
 from nin_jax.train.objective import cross_entropy
 from nin_jax.train.update import TrainState, repeated, update
 
@@ -194,8 +194,8 @@ def _program(mapped: Any, config: ConfigDict, devices: Devices) -> Callable:
   platform, may_call = devices[0].platform, config.lowering == "auto" and onednn.available(config.precision)
 
   def options(calls: bool) -> dict[str, Any]:
-    small = may_call and not calls  # no convolution is worth a call
-    return quick(platform) if small else fast(platform, config.precision)
+    no_call_pays = may_call and not calls
+    return small(platform) if no_call_pays else fast(platform, config.precision)
 
   return Program(mapped, options, lambda: lowered_as(config.lowering, calls=True))
 

@@ -77,6 +77,12 @@ def test_a_1x1_with_bias_and_relu_is_xlas_and_rounded_once(dtype, result, relu, 
   np.testing.assert_allclose(np.float64(dx), wide, rtol=2**-8 if dtype == "bfloat16" else 1e-5, atol=1e-4)
 
 
+def test_many_positions_have_the_same_input_gradient():
+  g, kernel = noise(0, onednn.MANY_POSITIONS, 5), noise(1, 7, 5)
+  dx = onednn.product_input_gradient(jnp.asarray(g), jnp.asarray(kernel))
+  np.testing.assert_allclose(dx, np.float64(g) @ np.float64(kernel).T, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("window", [1, 3])
 def test_gradients_in_auto_are_those_without_calls(dtype, window, monkeypatch):

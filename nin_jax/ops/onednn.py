@@ -31,6 +31,7 @@ from nin_jax.ops.geometry import Geometry
 CALL = "__onednn$"  # how the names of such calls begin, in the text of a program too
 RELEASES = ((0, 10), (0, 13))  # of jaxlib: from, below
 FEW_CHANNELS = 8  # see `kernel_gradient`
+MANY_POSITIONS = 4096  # from which on a float32 product is 1.06 times faster for a kernel that is transposed before
 
 
 def available(dtype: DTypeLike = jnp.float32) -> bool:
@@ -135,6 +136,8 @@ def product(
 
 def product_input_gradient(g: Float[Array, "p d"], kernel: Float[Array, "c d"]) -> Float[Array, "p c"]:
   """g · kernelᵀ in g's type, accumulated in float32: the input's gradient of a 1×1."""
+  if g.dtype == jnp.float32 and g.shape[0] >= MANY_POSITIONS:
+    return _product(g, kernel.T)
   return _product(g, kernel, (False, True), dtype=g.dtype)
 
 

@@ -18,26 +18,26 @@ class Profile:
   """
 
   def __init__(self, directory: Path, start: int, steps: int):
-    self._directory, self._tracing = directory, False
-    self._first, self._end = start + 1 + WARM_UP, start + 1 + WARM_UP + steps
+    self._directory, self._steps = directory, steps
+    self._first, self._end = start + 1 + WARM_UP, None  # one after the last, while a trace is under way
 
   def step(self, step: int) -> None:
-    """To be called before each step."""
-    if self._first <= step < self._end and not self._tracing:
-      jax.profiler.start_trace(str(self._directory))
-      self._tracing = True
-    elif step >= self._end:
+    """To be called before each call of the program, with the first of its steps; calls are traced whole."""
+    if self._end is not None and step >= self._end:
       self._stop()
+    elif self._steps and step >= self._first:
+      jax.profiler.start_trace(str(self._directory))
+      self._end, self._steps = step + self._steps, 0
 
   def _stop(self) -> None:
-    if self._tracing:
+    if self._end is not None:
       jax.profiler.stop_trace()
-      self._tracing = False
+      self._end = None
 
   def __enter__(self) -> "Profile":
     return self
 
   def __exit__(self, *_: object) -> None:
     self._stop()
-    if self._end > self._first and not self._directory.exists():
+    if self._steps:
       print(f"no trace: the run ended before step {self._first}, the first to be traced", file=sys.stderr)

@@ -1,10 +1,10 @@
-"""A sweep against the naive way: one process a trial, one after the other, cold.
+"""A sweep against the naive way: one process a trial, one after the other.
 
 python -m benchmarks.sweep                      # the demo's sweep, about 10 minutes on two cores
 
 Both train the same trials with the same steps, and write the same files. Half of the naive trials come before the sweep
-and half after it, so that a machine that gets slower or faster meanwhile does so for both. Neither finds anything
-compiled before, and the sweep's time has its planning and its report in it.
+and half after it, so that a machine that gets slower or faster meanwhile does so for both. Each side begins with an
+empty cache, which its own trials share, and the sweep's time has its planning and its report in it.
 """
 
 import argparse
@@ -21,8 +21,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def timed(words: list[str], cache: Path) -> float:
-  """Runs a command with an empty cache for what is compiled; seconds."""
-  (cache / "nin_jax" / "compiled").mkdir(parents=True, exist_ok=True)
+  """Runs a command with a cache of its own for what is compiled; seconds."""
   environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
   began = time.monotonic()
   subprocess.run(

@@ -34,6 +34,12 @@ def arrays(seed, *shapes):
     ((3, 3), 2, 1, [(1, 1), (1, 1)], 1, 4),
     ((1, 1), 1, "VALID", "VALID", 1, 1),
     ((3, 3), 1, ((-1, 0), (0, -2)), [(-1, 0), (0, -2)], 1, 1),
+    ((3, 2), (2, 1), "SAME", "SAME", 1, 1),
+    ((2, 3), (1, 3), "VALID", "VALID", 1, 1),
+    ((1, 1), 2, "VALID", "VALID", 1, 1),
+    ((2, 2), 3, 1, [(1, 1), (1, 1)], 1, 1),
+    ((3, 3), 2, ((-1, 0), (0, -2)), [(-1, 0), (0, -2)], 1, 1),
+    ((3, 3), 2, "SAME", "SAME", 2, 1),
   ],
 )
 @pytest.mark.parametrize("relu", [False, True])
@@ -87,6 +93,23 @@ def test_bfloat16_sums_and_adds_the_bias_in_float32():
   assert y.dtype == jnp.bfloat16
   np.testing.assert_allclose(np.float64(y)[:, 0, 0], exact + bias, rtol=2**-8, atol=2e-4)
   assert [gradient.dtype for gradient in vjp(jnp.ones_like(y))] == [jnp.bfloat16, jnp.float32, jnp.float32]
+
+
+@pytest.mark.parametrize("strides", [1, 2, 3])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_input_gradient_with_padding_wider_than_the_kernel_reaches(strides, dtype):
+  """XLA's is wrong there, on CPUs."""
+  x, kernel = arrays(4, (2, 7, 10, 3), (2, 3, 3, 5))
+  y, vjp = jax.vjp(lambda x: conv(x, kernel, strides=strides, padding=3), jnp.asarray(x, dtype))
+  g = jnp.asarray(arrays(5, y.shape)[0], dtype)
+  (dx,) = vjp(g)
+  assert dx.dtype == dtype
+  exact, (rows, columns) = np.zeros((2, 7 + 6, 10 + 6, 3)), y.shape[1:3]
+  for i, j in np.ndindex(2, 3):
+    seen = exact[:, i : i + strides * rows : strides, j : j + strides * columns : strides][:, :rows, :columns]
+    seen += np.float64(g) @ np.float64(jnp.asarray(kernel[i, j], dtype)).T
+  tolerance = 1e-4 if dtype == "float32" else 0.02
+  np.testing.assert_allclose(np.float64(dx), exact[:, 3:-3, 3:-3], rtol=2**-8, atol=tolerance)
 
 
 def test_a_kernel_that_does_not_fit_is_refused():

@@ -7,7 +7,7 @@ import pytest
 
 from nin_jax.ops import avg_pool, conv, max_pool, onednn, pointwise
 from nin_jax.ops.geometry import Geometry
-from nin_jax.ops.lowering import FORWARD, KERNEL, LEAST_CALLED, choose, in_loop, lowered_as
+from nin_jax.ops.lowering import FORWARD, KERNEL, LEAST_CALLED, choose, in_loop, lowered_as, phased
 
 SAME = {kernel: Geometry(pads=((kernel // 2,) * 2,) * 2) for kernel in (1, 3, 5, 7)}
 
@@ -83,6 +83,23 @@ def test_kernels_larger_than_the_maps_are_not_xlas():
   assert chosen(FORWARD, 64, 5, 16, 32, 5) == "xla"
   assert chosen(FORWARD, 64, 4, 16, 32, 5) == "patches"
   assert chosen(KERNEL, 64, 4, 16, 32, 5) == "xla"
+
+
+def test_strided_input_gradients_are_made_by_phases_where_each_is_worth_a_call():
+  geometry = Geometry((2, 2), ((1, 1), (1, 1)))
+  images = 4 * LEAST_CALLED // (8 * 8 * 9 * 32 * 32)
+  of = lambda images, geometry=geometry: phased((images, 16, 16, 32), (3, 3, 32, 32), geometry)
+  assert [of(count) for count in (images, images + 1)] == [False, True]
+  assert of(1, geometry._replace(pads=((3, 3), (1, 1))))
+  with in_loop():
+    assert of(1)
+  with lowered_as("patches"):
+    assert of(1)
+
+
+def test_a_phase_of_one_tap_is_a_product():
+  assert chosen(FORWARD, 1, 8, 32, 32, 1) == "patches"
+  assert chosen(FORWARD, 64, 32, 192, 160, 1) == "onednn"
 
 
 def test_loops_take_patches_for_xlas():

@@ -1,4 +1,4 @@
-"""Trainings that differ in their seed alone, in one program: each is what it is alone, and outlives the others."""
+"""Trainings that differ in their seed alone, by one program: each is what it is alone, and outlives the others."""
 
 import json
 import shutil

@@ -1,6 +1,7 @@
 """The parallel train step against `jax.grad` of the objective over the whole batch, on one device."""
 
 import functools
+import types
 from typing import NamedTuple
 
 import jax
@@ -12,7 +13,7 @@ import pytest
 from nin_jax import data, models
 from nin_jax.config import default
 from nin_jax.models.inception import width_config
-from nin_jax.ops import onednn
+from nin_jax.ops import conv, onednn
 from nin_jax.train import steps
 from nin_jax.train.objective import objective
 
@@ -230,3 +231,26 @@ def test_a_signal_on_one_device_reaches_all():
   flags[5] = 15
   _, metrics = step(state, arrays, batches[0], flags)
   assert [int(shard.data) for shard in metrics["stop"].addressable_shards] == [15] * 8
+
+
+@pytest.mark.parametrize(
+  ("lowering", "least", "options"), [("auto", 0, "fast"), ("auto", 2**40, "small"), ("xla", 2**40, "fast")]
+)
+def test_small_networks_have_options_of_their_own(lowering, least, options, monkeypatch):
+  """Those that might call oneDNN, and don't."""
+  if not onednn.available():
+    pytest.skip("this machine's XLA has no oneDNN")
+  given = []
+  for name in ("small", "fast"):
+    monkeypatch.setattr(steps, name, lambda *_, name=name: given.append(name) or {})
+  monkeypatch.setattr("nin_jax.ops.lowering.LEAST_CALLED", least)
+  config = default()
+  config.lowering = lowering
+  mapped = jax.pmap(lambda x: conv(x, jnp.ones((3, 3, 4, 5))), steps.AXIS)
+  steps._program(mapped, config, jax.local_devices()[:1])(np.ones((1, 2, 8, 8, 4), np.float32))
+  assert given == [options]
+
+
+def test_a_call_trains_one_seed_of_a_cpu_and_all_of_an_accelerator():
+  devices = [types.SimpleNamespace(platform="gpu")]
+  assert (steps.seeds_of_call(5, devices), steps.seeds_of_call(5, jax.local_devices()[:1])) == (5, 1)

@@ -96,9 +96,12 @@ def _input_gradient(g: Array, kernel: Array, shape: tuple[int, ...], geometry: G
   """The gradient of maps of that shape: convolutions of the result's with the kernel turned round.
 
   With strides s the maps' positions fall into s² phases, and those of one have seen every s-th tap: each phase is a
-  convolution of its own, in which nothing is multiplied by the zeros between the result's positions.
+  convolution of its own, in which nothing is multiplied by the zeros between the result's positions. With groups, with
+  strides and dilation both, and where `lowering.phased` says so, it is XLA's.
   """
-  if geometry.groups > 1 or (1, 1) not in (geometry.strides, geometry.dilation):
+  strided = geometry.strides != (1, 1)
+  by_xla = geometry.dilation != (1, 1) or not lowering.phased(shape, kernel.shape, geometry)
+  if geometry.groups > 1 or (strided and by_xla):
     return xla.input_gradient(g, kernel.astype(g.dtype), shape, geometry).astype(g.dtype)
   strides, spread = geometry.strides, Geometry(dilation=geometry.dilation)
   lows = [low for low, _ in geometry.pads]

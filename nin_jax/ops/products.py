@@ -21,7 +21,7 @@ def kernel_gradient(x: Float[Array, "p c"], g: Float[Array, "p d"]) -> Float[Arr
   """xᵀ · g, accumulated in float32.
 
   Its result is small and its sum long, where matrix products on a CPU are at their worst: they share out the result
-  among the cores. It is cut into sums of about `PART` positions, which are shared out instead.
+  among the cores. Where it is large it is cut into sums of about `PART` positions, which are shared out instead.
   """
   positions, parts = x.shape[0], _parts(x.shape[0], x.shape[1] * g.shape[1])
   in_parts = (array.reshape(parts, positions // parts, array.shape[1]) for array in (x, g))

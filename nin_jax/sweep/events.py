@@ -13,7 +13,7 @@ class Started:
 
 @dataclasses.dataclass(frozen=True)
 class Stepped:
-  """The trials, trained in one program, have made so many steps of their training."""
+  """The trials, trained by one program, have made so many steps of their training."""
 
   trials: tuple[str, ...]
   step: int

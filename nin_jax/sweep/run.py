@@ -13,7 +13,7 @@ from nin_jax.train.signals import StopRequest
 
 POLL_SECONDS = 0.5
 
-Group = Sequence[Trial]  # trials that differ in their seed alone: they are trained in one program
+Group = Sequence[Trial]  # trials that differ in their seed alone: they are trained by one program
 
 
 class Engine(Protocol):

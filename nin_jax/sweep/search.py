@@ -11,7 +11,7 @@ being trained as it stands:
 
 The one objective is the test accuracy; what a trial costs is known before it is trained, so `max_macs` and `max_params`
 are constraints, and nothing that breaks them is trained. A seed is not searched: where the sweep has that field, each
-point is trained with all of its seeds, in one program, and counts by their mean.
+point is trained with all of its seeds, by one program, and counts by their mean.
 """
 
 import dataclasses

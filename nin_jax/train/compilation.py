@@ -18,8 +18,8 @@ from nin_jax.ops import onednn
 _QUICK = {"xla_backend_optimization_level": 1, "xla_cpu_use_fusion_emitters": False}
 
 # For small networks: with these inception_fashion_mnist's step takes 2.6 s to compile and 46 ms, in bfloat16 4.7 s and
-# 63 ms; with `_FAST` 3.8 s and 52 ms, 6.4 s and 70 ms. nin_fashion_mnist, with large maps: 3.3 s and 110 ms; 4.3 s and
-# 94 ms.
+# 63 ms; with `_FAST` 3.8 s and 52 ms, 6.4 s and 70 ms. Not for larger ones: nin_fashion_mnist 3.3 s and 110 ms,
+# 4.3 s and 94 ms.
 _SMALL = {"xla_cpu_use_fusion_emitters": False}
 
 # XLA's own convolutions are faster on CPUs than those of YNNPACK, which it would take in their place (1.4 to 3 times in
@@ -72,7 +72,7 @@ def quick(platform: str) -> dict[str, Any]:
 
 @functools.cache
 def small(platform: str) -> dict[str, Any]:
-  """Compiler options for the steps of small networks, as `quick`."""
+  """Compiler options for the steps of small networks, as `quick`: those in which oneDNN might be called, and is not."""
   return _known(_SMALL) if platform == "cpu" else {}
 
 
@@ -120,6 +120,7 @@ class Program:
       with self._tracing():
         lowered = self._mapped.lower(*args)
       calls = onednn.CALL in lowered.as_text()
+      options = self._options(calls)
       with onednn.not_kept() if calls else contextlib.nullcontext():
-        self._compiled[key] = lowered.compile(compiler_options=self._options(calls))
+        self._compiled[key] = lowered.compile(compiler_options=options)
     return self._compiled[key](*args)

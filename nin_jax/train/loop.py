@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -82,7 +83,7 @@ class Seed:
 
 
 def train_seeds(seeds: Sequence[Seed], watch: Watch, wait_seconds: float = 0.0) -> dict[int, dict]:
-  """Trains several networks at once that differ in their seed alone, in one program; each as `train_and_evaluate`.
+  """Trains several networks at once that differ in their seed alone, by one program; each as `train_and_evaluate`.
 
   Each has the losses that it has alone, to float tolerance, and its own workdir. They are in step: where some have come
   further than others, these go back to the newest checkpoint that all of them have. What has ended before stays as it
@@ -150,7 +151,7 @@ def _train(program: Alone | Together, runs: dict[int, Run], watch: Watch, profil
     def going() -> dict[int, Run]:
       return {lane: run for lane, run in runs.items() if not run.stopped}
 
-    def read(first: int, metrics: dict) -> int:
+    def read(first: int, metrics: Any) -> int:
       """Takes in the metrics of a call that has ended, its steps from the first on; returns the signal it was given."""
       asked, of_steps = 0, program.numbers(metrics)
       for number, numbers in enumerate(of_steps):

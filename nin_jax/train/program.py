@@ -1,4 +1,4 @@
-"""One training or several in one program: what the loop steps."""
+"""One training, or several by one program: what the loop steps."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence

@@ -144,8 +144,8 @@ def train_step(
 def seeds_of_call(count: int, devices: Devices) -> int:
   """How many of a device's seeds a call of `train_step_of_seeds` trains.
 
-  All of them, vmapped; on CPUs one, whose program is 1.2 to 1.4 times as fast as a vmapped one and 1.1 to 1.25 times as
-  one with a loop over them, where oneDNN can't be called and XLA's convolutions fall to a slow path.
+  All of them, vmapped; on CPUs one, whose program is 1.2 to 1.4 times as fast as a vmapped one, and 1.1 to 1.25 times
+  as one with a loop over them, in which XLA's convolutions fall to a slow path.
   """
   return 1 if devices[0].platform == "cpu" else count
 
@@ -162,10 +162,11 @@ def train_step_of_seeds(
 ) -> Callable[[TrainState, Any, Any, np.ndarray], tuple[TrainState, dict[str, Array]]]:
   """Makes step(state, arrays, batch, seeds) → (state, metrics) of several trainings that differ in their seed alone.
 
-  Each device trains the seeds it is given, vmapped, with their whole batches, so that nothing is sent between devices;
-  each seed's numbers are those of `train_step` to float tolerance: on one device always, on several with synchronised
-  batch normalisation (and `train.accumulate_steps=1`, whose parts are cut otherwise there). All leaves of state, batch,
-  seeds and metrics are [devices, seeds of a device, ...]; the state given is donated.
+  Each device trains the seeds it is given, several vmapped, with their whole batches, so that nothing is sent between
+  devices, and calls need not wait for each other. Each seed's numbers are those of `train_step` to float tolerance: on
+  one device always, on several with synchronised batch normalisation (and `train.accumulate_steps=1`, whose parts are
+  cut otherwise there). All leaves of state, batch, seeds and metrics are [devices, seeds of a device in this call,
+  ...]; the state given is donated.
 
   Args:
     network: see `models.build`, with `axis_name=None`.

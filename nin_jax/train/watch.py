@@ -16,7 +16,7 @@ class Pruned(Exception):
 
 
 class Watch:
-  """Is told how one training goes, or several in one program; this one takes no notice."""
+  """Is told how one training goes, or several by one program; this one takes no notice."""
 
   def begins(self, step: int, total_steps: int) -> None:
     """Training begins, or goes on, after a step."""

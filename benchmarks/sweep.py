@@ -1,6 +1,6 @@
 """A sweep against the naive way: one process a trial, one after the other.
 
-python -m benchmarks.sweep                      # the demo's sweep, about 10 minutes on two cores
+python -m benchmarks.sweep                      # the demo's sweep, about 7 minutes on two cores
 
 Both train the same trials with the same steps, and write the same files. Half of the naive trials come before the sweep
 and half after it, so that a machine that gets slower or faster meanwhile does so for both. Each side begins with an

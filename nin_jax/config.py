@@ -68,7 +68,7 @@ def default() -> ConfigDict:
   train.label_smoothing = 0.0
   train.auxiliary_weight = 0.3  # of each auxiliary head's loss
   train.accumulate_steps = 1  # the batch is worked through in this many parts
-  train.steps_per_call = 1  # steps in one program, for accelerators and tiny batches; signals wait for its end
+  train.steps_per_call = 1  # steps in one program, for steps of a few milliseconds; signals wait for its end
   train.remat = False  # work each block out again for the gradients: less memory on accelerators (CPUs: no effect)
   train.averaging = "none"  # none | ema | polyak: what is evaluated
   train.ema_decay = 0.999

@@ -106,13 +106,11 @@ def called(x: tuple[int, ...], kernel: tuple[int, ...], geometry: Geometry, dtyp
 def phased(x: tuple[int, ...], kernel: tuple[int, ...], geometry: Geometry) -> bool:
   """Whether, in that context, a strided convolution's input gradient is made phase by phase, and not by XLA as one.
 
-  In "auto" where each phase is worth a call: below, XLA's is 1.1 to 1.5 times as fast (but slow in loops, and wrong
-  where the padding is wider than what the kernel reaches).
+  In "auto" where each phase is worth a call: below, XLA's is 1.1 to 1.5 times as fast (but slow in loops).
   """
-  asked, window = _asked.get(), geometry.window(kernel[:2])
-  wide = any(max(pads) >= span for pads, span in zip(geometry.pads, window, strict=True))
+  asked = _asked.get()
   large = _macs(x, kernel, geometry) >= LEAST_CALLED * math.prod(geometry.strides)
-  return large or wide or asked.looped or asked.lowering != AUTO
+  return large or asked.looped or asked.lowering != AUTO
 
 
 def _backend(dtype: DTypeLike) -> str:

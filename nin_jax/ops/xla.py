@@ -25,9 +25,23 @@ def forward(
 
 
 def input_gradient(g: Array, kernel: Array, shape: tuple[int, ...], geometry: Geometry) -> Array:
-  """The gradient of maps of that shape, from that of the result, in float32."""
+  """The gradient of maps of that shape, from that of the result, in float32.
+
+  Padding that is wider than the kernel reaches is a step of its own: within the convolution XLA's CPU backend (jaxlib
+  0.10) gives wrong gradients for some of it.
+  """
   x = jax.ShapeDtypeStruct(shape, g.dtype)
-  (dx,) = jax.linear_transpose(lambda x: forward(x, kernel, geometry), x)(g.astype(jnp.float32))
+  apart, within = geometry.pads, geometry
+  if any(max(pads) >= span for pads, span in zip(apart, geometry.window(kernel.shape[:2]), strict=True)):
+    within = geometry._replace(pads=((0, 0), (0, 0)))
+  else:
+    apart = ((0, 0), (0, 0))
+
+  def convolution(x: Array) -> Array:
+    padded = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((low, high, 0) for low, high in apart), (0, 0, 0)])
+    return forward(padded, kernel, within)
+
+  (dx,) = jax.linear_transpose(convolution, x)(g.astype(jnp.float32))
   return dx.astype(jnp.float32)
 
 

@@ -5,9 +5,10 @@ from nin_jax.models.build import (
   build,
   defaults,
   field_mistakes,
+  init,
   map_shapes,
   mistakes,
   variable_shapes,
 )
 
-__all__ = ["PRECISIONS", "build", "defaults", "field_mistakes", "map_shapes", "mistakes", "variable_shapes"]
+__all__ = ["PRECISIONS", "build", "defaults", "field_mistakes", "init", "map_shapes", "mistakes", "variable_shapes"]

@@ -1,10 +1,12 @@
 """From `config.model` to a network."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Array
 from ml_collections import ConfigDict
 
 from nin_jax.checks import Fields, gather, one_of, structure, type_mistake, unknown
@@ -64,25 +66,38 @@ def build(
   return network
 
 
-def variable_shapes(network: nn.Module, image_shape: tuple[int, int, int], train: bool = True) -> dict:
-  """Shapes and types of the network's variables, nothing computed; with `train` those of its auxiliary heads too."""
-  keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
-  return jax.eval_shape(lambda image: network.init(keys, image, train=train), _image(image_shape))
+@partial(jax.jit, static_argnames=("network", "image_shape", "train"))
+def init(
+  network: nn.Module, image_shape: tuple[int, int, int], keys: dict[str, Array], train: bool = True
+) -> tuple[dict, dict[str, Array]]:
+  """A network's first variables, and the maps [1, h, w, channels] that its convolutions give, by their paths.
 
+  JAX keeps what it traces of it, by the network: shapes and first values, here and in what is compiled, take one trace.
 
-def map_shapes(network: nn.Module, image_shape: tuple[int, int, int]) -> tuple[dict, dict[str, jax.ShapeDtypeStruct]]:
-  """Shapes and types of a network's variables, and of the maps [1, h, w, channels] that its convolutions give.
-
-  Auxiliary heads are there, in both; the maps go by their paths (`block1/conv`).
+  Args:
+    network: see `build`.
+    image_shape: (height, width, channels).
+    keys: "params" and "dropout".
+    train: whether the auxiliary heads are there, in both.
   """
-  keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
   convolution = lambda module, _: isinstance(module, (Conv, Dense, Pointwise))
-  init = lambda image: network.init_with_output(
-    keys, image, train=True, capture_intermediates=convolution, mutable=True
-  )
-  _, variables = jax.eval_shape(init, _image(image_shape))
+  image = jnp.zeros((1, *image_shape))
+  _, variables = network.init_with_output(keys, image, train=train, capture_intermediates=convolution, mutable=True)
   leaves = jax.tree_util.tree_leaves_with_path(variables.pop("intermediates", {}))
   return variables, {"/".join(str(key.key) for key in path[:-2]): leaf for path, leaf in leaves}
+
+
+def map_shapes(
+  network: nn.Module, image_shape: tuple[int, int, int], train: bool = True
+) -> tuple[dict, dict[str, jax.ShapeDtypeStruct]]:
+  """Shapes and types of what `init` gives, nothing computed."""
+  key = jax.eval_shape(lambda: jax.random.key(0))
+  return init.eval_shape(network, tuple(image_shape), {"params": key, "dropout": key}, train)
+
+
+def variable_shapes(network: nn.Module, image_shape: tuple[int, int, int], train: bool = True) -> dict:
+  """Shapes and types of the network's variables, nothing computed; with `train` those of its auxiliary heads too."""
+  return map_shapes(network, image_shape, train)[0]
 
 
 def _image(shape: tuple[int, int, int]) -> jax.ShapeDtypeStruct:

@@ -1,6 +1,7 @@
 """GoogLeNet (Szegedy et al. 2014), as the paper's Table 1 has it, and torchvision's variant."""
 
 from flax import linen as nn
+from flax.core import FrozenDict
 from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
@@ -109,9 +110,7 @@ def from_config(model: ConfigDict, dtype, axis_name: str | None) -> inception.In
     axis_name,
     last_pool_window=model.last_pool_window,
     auxiliary=tuple(name for name in AUXILIARY if name in model) if model.auxiliary else (),
-    auxiliary_options={
-      "reduction": model.auxiliary_reduction,
-      "features": model.auxiliary_features,
-      "dropout_rate": model.auxiliary_dropout,
-    },
+    auxiliary_options=FrozenDict(
+      reduction=model.auxiliary_reduction, features=model.auxiliary_features, dropout_rate=model.auxiliary_dropout
+    ),
   )

@@ -2,10 +2,11 @@
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.core import FrozenDict
 from jaxtyping import Array, Float, Int
 from ml_collections import ConfigDict
 
@@ -60,7 +61,7 @@ class InceptionNet(nn.Module):
   linear: tuple[str, ...] = ()
   dropout: float = 0.0
   auxiliary: tuple[str, ...] = ()
-  auxiliary_options: Mapping = dataclasses.field(default_factory=dict)
+  auxiliary_options: FrozenDict = FrozenDict()
   head_window: tuple[int, int] | None = None
   head: bool = True
 

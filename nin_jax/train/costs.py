@@ -44,10 +44,6 @@ class Costs:
     count = jax.process_count() if device and device.kind == "cpu" else len(self._setup.devices)
     return device and device.peak_flops * count
 
-  def count(self) -> None:
-    """Counts what is counted, for which nothing has to stand still; not the peak."""
-    _ = self.inference, self.step_flops
-
   def speed(self, step_seconds: float) -> dict[str, float | None]:
     """{"images_per_second", "flops_per_second", "mfu"} at so many seconds a step."""
     flops = self.step_flops / step_seconds

@@ -228,7 +228,7 @@ def _train(program: Alone | Together, runs: dict[int, Run], watch: Watch, profil
       running.append((step + 1, metrics))
       first = step == start
       if first:
-        next(iter(runs.values())).costs.count()  # of all runs; while the steps are under way
+        _ = next(iter(runs.values())).costs.step_flops  # of all runs; counted while the steps are under way
       step += len(given)
       evaluate_now, save_now = due(step)
       asked = asked or (signal if jax.process_count() == 1 else 0)  # several processes wait until all have read it

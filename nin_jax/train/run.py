@@ -156,7 +156,7 @@ class Run(contextlib.ExitStack):
   def settle(self) -> None:
     """What needn't come before the first steps, and is not to come into the time of later ones: nothing runs now."""
     self.meter.pause()
-    _ = self.costs.peak
+    _ = self.costs.inference, self.costs.peak
     if self._journal:
       self._journal.settle()
     self.meter.resume()

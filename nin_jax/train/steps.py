@@ -19,6 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int, UInt32
 from ml_collections import ConfigDict
 
+from nin_jax import models
 from nin_jax.data import Pipeline
 from nin_jax.ops import onednn
 from nin_jax.ops.lowering import lowered_as
@@ -86,7 +87,7 @@ def init_state(
   def init(seed: UInt32[Array, ""]) -> TrainState:
     params_key, dropout_key = jax.random.split(jax.random.key(seed))
     keys = {"params": params_key, "dropout": dropout_key}
-    variables = network.init(keys, jnp.zeros((1, *image_shape)), train=True)
+    variables, _ = models.init(network, image_shape, keys)
     params = variables["params"]
     return TrainState(
       step=jnp.zeros((), jnp.int32),

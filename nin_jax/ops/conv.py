@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from nin_jax.ops import epilogue, lowering, onednn, patches, winograd, xla
+from nin_jax.ops import correlation, epilogue, lowering, onednn, patches, winograd, xla
 from nin_jax.ops.bits import as_bits, as_values
 from nin_jax.ops.geometry import Geometry
 from nin_jax.ops.padding import Padding, explicit_padding, pair
@@ -82,11 +82,7 @@ def _backward(geometry: Geometry, relu: bool, kept: tuple, g: Array) -> tuple[Ar
   g = epilogue.gradient(g, y)
   dbias = epilogue.bias_gradient(g, name == "onednn") if biased else None
   dx = _input_gradient(g, kernel, x.shape, geometry)
-  if name == "winograd" and lowering.called(x.shape, kernel.shape, geometry, x.dtype):
-    dkernel = winograd.kernel_gradient(x, g, kernel.shape, geometry, onednn.product_kernel_gradient)
-  else:
-    dkernel = _MODULES[name].kernel_gradient(x, g, kernel.shape, geometry)
-  return dx, dkernel.astype(kernel.dtype), dbias
+  return dx, _kernel_gradient(x, g, kernel.shape, geometry, name).astype(kernel.dtype), dbias
 
 
 _convolve.defvjp(_forward, _backward)
@@ -128,6 +124,16 @@ def _input_gradient(g: Array, kernel: Array, shape: tuple[int, ...], geometry: G
   starts = [low % step for low, step in zip(lows, strides, strict=True)]
   ends = [start + n - step * count for start, n, step, count in zip(starts, shape[1:3], strides, counts, strict=True)]
   return _cropped(as_values(dx, g.dtype), [-start for start in starts], ends)
+
+
+def _kernel_gradient(x: Array, g: Array, shape: tuple[int, ...], geometry: Geometry, name: str) -> Array:
+  """The gradient of a kernel of that shape in that lowering, in float32."""
+  if name == "xla":
+    return xla.kernel_gradient(x, g, shape, geometry)
+  called = name == "onednn" or lowering.called(x.shape, shape, geometry, x.dtype)
+  product = (onednn.product_kernel_gradient,) if called else ()
+  module = winograd if name == "winograd" else correlation
+  return module.kernel_gradient(x, g, shape, geometry, *product)
 
 
 def _cropped(maps: Array, befores: Sequence[int], afters: Sequence[int]) -> Array:

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from nin_jax.ops import onednn, winograd
+from nin_jax.ops import correlation, onednn, winograd
 from nin_jax.ops.geometry import Geometry
 
 LOWERINGS = ("xla", "patches", "winograd", "onednn")
@@ -160,7 +160,7 @@ def choose(
     return "onednn"
   if takes("winograd", x, kernel, geometry) and _tiles_pay(of, calls, x, kernel, geometry):
     return "winograd"
-  few = kernel[2] < onednn.FEW_CHANNELS
+  few = kernel[2] < correlation.FEW_CHANNELS
   if calls and (of == FORWARD or few):
     return "onednn"
   if kernel[:2] == (1, 1):  # that of a phase of strides: as patches a plain product

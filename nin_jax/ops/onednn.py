@@ -25,12 +25,10 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from nin_jax.ops import patches
 from nin_jax.ops.geometry import Geometry
 
 CALL = "__onednn$"  # how the names of such calls begin, in the text of a program too
 RELEASES = ((0, 10), (0, 13))  # of jaxlib: from, below
-FEW_CHANNELS = 8  # see `kernel_gradient`
 MANY_POSITIONS = 4096  # from which on a float32 product is 1.06 times faster for a kernel that is transposed before
 
 
@@ -174,18 +172,3 @@ def forward(
   operands = (x, kernel) if bias is None else (x, kernel, bias.astype(jnp.float32))
   shape = (x.shape[0], height, width, kernel.shape[3])
   return _call("convolution", {"onednn_conv_config": config | _fused(bias, relu)}, shape, dtype, *operands)
-
-
-def kernel_gradient(x: Array, g: Array, kernel_shape: tuple[int, ...], geometry: Geometry) -> Array:
-  """The gradient of a kernel of that shape, from that of the result, in float32.
-
-  A product of patches: with few channels one, otherwise one for each row of the kernel, which moves less. (As a
-  convolution over the batch oneDNN gave wrong sums for large kernels.)
-  """
-  kh, kw, channels, features = kernel_shape
-  flat = g.reshape(-1, features)
-  if channels < FEW_CHANNELS:
-    return product_kernel_gradient(patches.taps(x, (kh, kw), geometry), flat).reshape(kernel_shape)
-  seen = patches.rows(x, (kh, kw), geometry)
-  products = [product_kernel_gradient(row.reshape(-1, kw * channels), flat) for row in seen]
-  return jnp.stack(products).reshape(kernel_shape)

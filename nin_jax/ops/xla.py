@@ -46,7 +46,22 @@ def input_gradient(g: Array, kernel: Array, shape: tuple[int, ...], geometry: Ge
 
 
 def kernel_gradient(x: Array, g: Array, kernel_shape: tuple[int, ...], geometry: Geometry) -> Array:
-  """The gradient of a kernel of that shape, from that of the result, in float32."""
+  """The gradient of a kernel of that shape, from that of the result, in float32.
+
+  Of fewer features than channels it is made as that of a kernel from g to x: XLA's CPU backend lays out patches of what
+  it takes for the maps (5×5 from 100 channels to 10: 68 → 155 GFLOP/s).
+  """
+  kh, kw, channels, features = kernel_shape
+  reaches = [window - 1 for window in geometry.window((kh, kw))]
+  back = tuple((reach - low, reach - high) for reach, (low, high) in zip(reaches, geometry.pads, strict=True))
+  turnable = geometry.strides == (1, 1) and geometry.groups == 1 and min(map(min, back)) >= 0
+  if turnable and features < channels:
+    turned = _transposed(g, x, (kh, kw, features, channels), geometry._replace(pads=back))
+    return jnp.swapaxes(turned[::-1, ::-1], 2, 3)
+  return _transposed(x, g, kernel_shape, geometry)
+
+
+def _transposed(x: Array, g: Array, kernel_shape: tuple[int, ...], geometry: Geometry) -> Array:
   kernel = jax.ShapeDtypeStruct(kernel_shape, jnp.float32)
   wide = x.astype(jnp.float32)  # so that the kernel's gradient is not rounded
   (dkernel,) = jax.linear_transpose(lambda kernel: forward(wide, kernel, geometry), kernel)(g.astype(jnp.float32))

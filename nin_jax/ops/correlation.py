@@ -1,0 +1,106 @@
+"""Kernel gradients as matrix products: the maps and the result's gradient, shifted against each other by each tap.
+
+dkernel[i, j] = Σ x(i, j)ᵀ g over all positions, x(i, j) being the maps as the tap in row i and column j sees them. As
+well may g be shifted, the other way, or one by the rows and the other by the columns: what has to be moved depends on
+it, and the form of the product.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from nin_jax.ops import products
+from nin_jax.ops.bits import as_bits, as_values
+from nin_jax.ops.geometry import Geometry
+
+FEW_CHANNELS = 8
+MAPS, GRADIENT = 0, 1  # which of the two is shifted
+
+
+class Layout(NamedTuple):
+  """How taps are laid out.
+
+  Attributes:
+    rows, columns: what is shifted by the taps' rows and by their columns: `MAPS` or `GRADIENT`.
+    apart: whether each row of taps is a product of its own; or they lie side by side, in one.
+  """
+
+  rows: int
+  columns: int
+  apart: bool = False
+
+
+ON_MAPS, ON_GRADIENT = Layout(MAPS, MAPS), Layout(GRADIENT, GRADIENT)
+BETWEEN, BETWEEN_APART = Layout(GRADIENT, MAPS), Layout(GRADIENT, MAPS, apart=True)
+
+
+def choose(kernel_shape: tuple[int, ...], geometry: Geometry) -> Layout:
+  """The layout that moves the least; with it kernel gradients of 34 shapes were within 5 % of each one's fastest.
+
+  Strided, only the maps can be shifted: taps of few channels lie side by side, of more each row is a product.
+  """
+  kh, kw, channels, features = kernel_shape
+  if geometry.strides != (1, 1):
+    return ON_MAPS._replace(apart=channels >= FEW_CHANNELS)
+  wide, tall = kw * channels, kh * features
+  moved = {
+    ON_MAPS: wide * (1 + kh),
+    ON_GRADIENT: kw * features * (1 + kh),
+    BETWEEN: wide + tall,
+    # Whole rows are moved faster than parts of positions are, but narrow products are slow.
+    BETWEEN_APART: (wide + 0.6 * tall) * (1 + 50 / min(wide, features)),
+  }
+  return min(moved, key=moved.get)
+
+
+def kernel_gradient(
+  x: Float[Array, "n h w c"],
+  g: Float[Array, "n h2 w2 d"],
+  kernel_shape: tuple[int, ...],
+  geometry: Geometry,
+  product: Callable[[Array, Array], Array] = products.kernel_gradient,
+  layout: Layout | None = None,
+) -> Float[Array, "kh kw c d"]:
+  """The gradient of a kernel of that shape, from that of the result, in float32; without groups.
+
+  Args:
+    x: the maps.
+    g: the gradient of the result.
+    kernel_shape: (height, width, channels, features).
+    geometry: of the kernel on the maps.
+    product: makes [p, a], [p, b] → [a, b], the sum over positions.
+    layout: of the taps; None: as `choose` says. With strides only the maps can be shifted.
+  """
+  layout = layout or choose(kernel_shape, geometry)
+  sides = [as_bits(x), as_bits(g)]
+  sides[layout.columns] = jnp.concatenate(_shifted(sides, layout.columns, 1, kernel_shape, geometry), axis=-1)
+  rows = _shifted(sides, layout.rows, 0, kernel_shape, geometry)
+  if not layout.apart:
+    rows = [jnp.concatenate(rows, axis=-1)]
+  found = []
+  for row in rows:
+    sides[layout.rows] = row
+    found.append(product(*(as_values(side.reshape(-1, side.shape[-1]), x.dtype) for side in sides)))
+  # Which axes of the kernel a product's two are made of, the outermost first; it is [rows apart, x's, g's].
+  axes = [[2], [3]]
+  axes[layout.columns].insert(0, 1)
+  axes[layout.rows if not layout.apart else MAPS].insert(0, 0)
+  order = axes[MAPS] + axes[GRADIENT]
+  dkernel = jnp.stack(found).reshape([kernel_shape[axis] for axis in order])
+  return dkernel.transpose([order.index(axis) for axis in range(4)])
+
+
+def _shifted(
+  sides: list[Array], which: int, axis: int, kernel_shape: tuple[int, ...], geometry: Geometry
+) -> list[Array]:
+  """One of the two as each tap of an axis sees it, in step with the other."""
+  step = geometry.strides[axis] if which == MAPS else 1
+  shifts = [tap * geometry.dilation[axis] - geometry.pads[axis][0] for tap in range(kernel_shape[axis])]
+  starts = shifts if which == MAPS else [-shift for shift in shifts]
+  array, span = sides[which], (sides[1 - which].shape[1 + axis] - 1) * step + 1
+  before, after = max(0, -min(starts)), max(0, max(starts) + span - array.shape[1 + axis])
+  padded = jnp.pad(array, [(before, after) if place == 1 + axis else (0, 0) for place in range(4)])
+  return [lax.slice_in_dim(padded, start + before, start + before + span, step, 1 + axis) for start in starts]

@@ -68,7 +68,7 @@ def build(
 
 @partial(jax.jit, static_argnames=("network", "image_shape", "train"))
 def init(
-  network: nn.Module, image_shape: tuple[int, int, int], keys: dict[str, Array], train: bool = True
+  network: nn.Module, image_shape: tuple[int, int, int], keys: dict[str, Array], train: bool
 ) -> tuple[dict, dict[str, Array]]:
   """A network's first variables, and the maps [1, h, w, channels] that its convolutions give, by their paths.
 

@@ -171,9 +171,9 @@ def _spread(
     counts.append(-(-(low + n) // s))
     reach.append(((k - 1) // s, max(counts[-1] - out, 0)))
   # Padded once: fused into the sums below, XLA would pad anew for each tap.
-  g = lax.optimization_barrier(as_values(_pad(as_bits(g), reach, 0), g.dtype))
+  g = as_values(_pad(as_bits(g), reach, 0), g.dtype)
   if tap is not None:
-    tap = lax.optimization_barrier(_pad(tap, reach, jnp.iinfo(tap.dtype).max))
+    tap = _pad(tap, reach, jnp.iinfo(tap.dtype).max)
 
   def phase(row: int, column: int) -> Array:
     shape = (g.shape[0], *counts, g.shape[3])
@@ -189,10 +189,26 @@ def _spread(
         total = total + mine
     return total
 
-  rows = [jnp.stack([as_bits(phase(i, j)) for j in range(strides[1])], 3) for i in range(strides[0])]
-  whole = jnp.stack(rows, 2).reshape(g.shape[0], counts[0] * strides[0], counts[1] * strides[1], g.shape[3])
+  if all(k <= s for k, s in zip(window, strides, strict=True)):
+    apart = _to_one(as_bits(g), window, strides, tap)
+  else:
+    rows = [jnp.stack([as_bits(phase(i, j)) for j in range(strides[1])], 3) for i in range(strides[0])]
+    apart = jnp.stack(rows, 2)
+  whole = apart.reshape(g.shape[0], counts[0] * strides[0], counts[1] * strides[1], g.shape[3])
   (top, _), (left, _) = pads
   return as_values(whole, g.dtype)[:, top : top + size[0], left : left + size[1]]
+
+
+def _to_one(g: Array, window: tuple[int, int], strides: tuple[int, int], tap: Array | None) -> Array:
+  """`_spread` where windows do not overlap, [n, h2, rows of a phase, w2, columns, c]: each position has one at most.
+
+  Stacked, whatever g is made of would be worked out within the stack, by XLA's CPU backend an element at a time.
+  """
+  numbers = np.full(strides, window[0] * window[1])  # of no tap
+  numbers[: window[0], : window[1]] = np.arange(window[0] * window[1]).reshape(window)
+  numbers = jnp.asarray(numbers)[:, None, :, None]
+  mine = numbers < window[0] * window[1] if tap is None else tap[:, :, None, :, None].astype(jnp.int32) == numbers
+  return jnp.where(mine, g[:, :, None, :, None], jnp.zeros((), g.dtype))
 
 
 def avg_pool(

@@ -12,8 +12,8 @@ from benchmarks import operations
 from benchmarks.calls import Calls
 from nin_jax import ops
 from nin_jax.ops import onednn
-from nin_jax.ops.lowering import lowered_as
-from nin_jax.train.compilation import fast
+from nin_jax.ops.lowering import LEAST_CALLED, lowered_as
+from nin_jax.train.compilation import fast, small
 
 
 def make(operation: dict, precision: str, column: str, direction: str) -> Callable[[], object]:
@@ -49,7 +49,10 @@ def make(operation: dict, precision: str, column: str, direction: str) -> Callab
   }[direction]
   lowering = column.removeprefix("lowering ")
   with lowered_as(lowering) if lowering != column else lowered_as("auto", calls=True):
-    options = None if column == "xla" else fast(jax.default_backend(), precision)  # as the steps are compiled
+    called = operation["macs"] >= LEAST_CALLED or not onednn.available(precision)
+    # As the steps are compiled of networks made of such.
+    ours = fast(jax.default_backend(), precision) if called else small(jax.default_backend())
+    options = None if column == "xla" else ours
     with onednn.not_kept():
       compiled = jax.jit(derived).lower(x, kernel, g).compile(compiler_options=options)
   return functools.partial(compiled, x, kernel, g)

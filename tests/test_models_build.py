@@ -5,6 +5,7 @@ import itertools
 import jax
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from nin_jax import models
 from nin_jax.errors import ConfigError, shown
@@ -176,3 +177,22 @@ def test_synchronised_batch_statistics_are_those_of_the_whole_batch():
   np.testing.assert_allclose(np.reshape(parts, logits.shape), logits, rtol=1e-3, atol=1e-4)
   for leaf, want in zip(jax.tree.leaves(part_states), jax.tree.leaves(state), strict=True):
     np.testing.assert_allclose(leaf, np.stack([want, want]), rtol=1e-3, atol=1e-5)
+
+
+def test_shapes_and_first_values_take_one_trace():
+  model = models.defaults("nin")
+  network, traced = models.build(model, (16, 16, 3)), []
+
+  def note(method, args, kwargs, context):
+    traced.append(context.module)
+    return method(*args, **kwargs)
+
+  keys = dict(zip(("params", "dropout"), jax.random.split(jax.random.key(0)), strict=True))
+  with nn.intercept_methods(note):
+    equal = models.build(model, (16, 16, 3))
+    shapes, _ = models.map_shapes(equal, (16, 16, 3))
+    variables, _ = jax.eval_shape(lambda keys: models.init(network, [16, 16, 3], keys), keys)
+    assert not traced
+    models.map_shapes(network, (20, 20, 3))
+    assert traced
+  assert variables == shapes

@@ -1,5 +1,6 @@
 """Kernel gradients, in each layout of the taps and by XLA, against sums in float64."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ DENSE = [
   ((3, 2), Geometry(pads=((2, 1), (1, 0)), dilation=(2, 3))),
   ((2, 2), Geometry(pads=((4, 3), (5, 1)))),  # padding wider than the kernel reaches
   ((9, 9), Geometry(pads=((4, 4), (4, 4)))),  # a kernel larger than the maps
+  ((3, 3), Geometry(pads=((-1, 0), (0, -2)))),
   ((1, 1), Geometry()),
 ]
 STRIDED = [
@@ -32,7 +34,9 @@ def arrays(window, geometry, channels, features, size=(8, 7)):
 
 def exact(x, g, window, geometry):
   """The sum over all positions, tap by tap."""
-  padded = np.pad(np.float64(x), ((0, 0), *geometry.pads, (0, 0)))
+  wide = np.pad(np.float64(x), ((0, 0), *(tuple(max(pad, 0) for pad in pads) for pads in geometry.pads), (0, 0)))
+  inner = [slice(max(-low, 0), min(high, 0) or None) for low, high in geometry.pads]
+  padded = wide[:, inner[0], inner[1]]
   (step, across), (down, right), (height, width) = geometry.strides, geometry.dilation, g.shape[1:3]
   dkernel = np.zeros((*window, x.shape[3], g.shape[3]))
   for i, j in np.ndindex(*window):
@@ -72,12 +76,33 @@ def test_bfloat16_is_summed_in_float32(module, channels, features):
 
 
 def test_the_least_is_moved():
-  choose = lambda k, channels, features, strides=(1, 1): correlation.choose(
-    (k, k, channels, features), Geometry(strides)
-  )
-  assert choose(5, 8, 192) == ON_MAPS
-  assert choose(3, 512, 32) == ON_GRADIENT
-  assert choose(7, 64, 32) == BETWEEN
-  assert choose(3, 64, 192) == BETWEEN_APART
-  assert choose(7, 3, 64, (2, 2)) == ON_MAPS
-  assert choose(3, 64, 32, (2, 1)) == ON_MAPS._replace(apart=True)
+  def chosen(k, channels, features, strides=(1, 1), size=14, result=14):
+    x, g = (1, size, size, channels), (1, result, result, features)
+    return correlation.choose(x, g, (k, k, channels, features), Geometry(strides))
+
+  assert chosen(5, 8, 192) == ON_MAPS
+  assert chosen(3, 512, 32) == ON_GRADIENT
+  assert chosen(7, 64, 32) == BETWEEN
+  assert chosen(3, 64, 192) == BETWEEN_APART
+  assert chosen(7, 256, 64, size=7, result=1) == ON_MAPS  # of one position
+  assert chosen(7, 3, 64, (2, 2)) == ON_MAPS
+  assert chosen(3, 64, 32, (2, 1)) == ON_MAPS._replace(apart=True)
+
+
+@pytest.mark.parametrize(
+  ("pads", "features", "turned"), [(1, 4, True), (1, 8, False), (0, 4, False), (2, 4, True), (2, 8, True)]
+)
+def test_xla_never_has_the_larger_of_two_for_a_kernel(pads, features, turned):
+  geometry = Geometry(pads=((pads, pads),) * 2)
+  x, g = arrays((3, 3), geometry, 6, features)
+  text = jax.jit(lambda x, g: xla.kernel_gradient(x, g, (3, 3, 6, features), geometry)).lower(x, g).as_text()
+  maps = next(line for line in text.splitlines() if "stablehlo.convolution" in line).split(" : (")[1]
+  assert maps.startswith(f"tensor<3x{g.shape[1]}x{g.shape[2]}x{features}x") == turned
+
+
+def test_groups_are_not_turned():
+  geometry = Geometry(pads=((1, 1), (1, 1)), groups=2)
+  x, g = arrays((3, 3), geometry, 12, 4)
+  found = xla.kernel_gradient(x, g, (3, 3, 6, 4), geometry)
+  halves = [exact(x[..., 6 * i : 6 * i + 6], g[..., 2 * i : 2 * i + 2], (3, 3), geometry) for i in (0, 1)]
+  np.testing.assert_allclose(found, np.concatenate(halves, axis=-1), rtol=1e-5, atol=1e-4)

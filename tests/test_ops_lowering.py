@@ -141,6 +141,16 @@ def test_calls_are_made_only_where_they_are_asked_for():
       assert onednn.CALL in text(lambda x, kernel: conv(x, kernel), x, kernel)
 
 
+def test_a_loops_kernel_gradient_is_a_call_too():
+  if not onednn.available():
+    pytest.skip("this machine's XLA has no oneDNN")
+  x, kernel = jnp.ones((16, 28, 28, 32)), jnp.ones((3, 3, 32, 32))
+  with lowered_as("auto", calls=True), in_loop():
+    gradient = text(lambda x, kernel: jax.grad(lambda kernel: conv(x, kernel).sum())(kernel), x, kernel)
+  assert "stablehlo.convolution" not in gradient
+  assert onednn.CALL in gradient
+
+
 def test_unknown_and_missing_lowerings_are_refused(monkeypatch):
   with pytest.raises(ValueError, match="'fft': accepted is one of auto, xla, patches, winograd, onednn"):
     lowered_as("fft")

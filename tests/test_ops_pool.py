@@ -16,6 +16,12 @@ from nin_jax.ops import avg_pool, global_avg_pool, max_pool
 max_pool = jax.jit(max_pool, static_argnames=("window", "strides", "padding", "ceil_mode"))
 avg_pool = jax.jit(avg_pool, static_argnames=("window", "strides", "padding", "ceil_mode", "count_include_pad"))
 
+APART = [  # windows that do not overlap, some with gaps between them; the last is folded axis by axis
+  (2, 3, "VALID"),
+  ((1, 2), (2, 3), ((0, 0), (1, 1))),
+  (3, 3, ((1, 0), (0, 2))),
+  (7, 8, ((0, 0), (3, 3))),
+]
 WINDOWS = [  # window, strides, padding; the last three are folded axis by axis
   (2, 2, "VALID"),
   (3, 2, "VALID"),
@@ -52,7 +58,7 @@ def value_and_gradient(function, x):
   return run(x)
 
 
-@pytest.mark.parametrize(("window", "strides", "padding"), WINDOWS)
+@pytest.mark.parametrize(("window", "strides", "padding"), [*WINDOWS, *APART])
 def test_max_pool_is_xlas_and_so_is_its_gradient_where_values_tie(window, strides, padding):
   x = relued(0, 2, 11, 10, 3)
   y, gradient = value_and_gradient(lambda x: max_pool(x, window, strides, padding), x)
@@ -61,7 +67,7 @@ def test_max_pool_is_xlas_and_so_is_its_gradient_where_values_tie(window, stride
   np.testing.assert_allclose(gradient, want[1], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(("window", "strides", "padding"), [WINDOWS[2], WINDOWS[4], WINDOWS[8]])
+@pytest.mark.parametrize(("window", "strides", "padding"), [WINDOWS[2], WINDOWS[4], WINDOWS[8], *APART[:2]])
 def test_max_pool_of_signed_bfloat16_too(window, strides, padding):
   x = jnp.asarray(np.round(np.random.default_rng(2).normal(-1, 1, size=(2, 11, 10, 3)), 1), jnp.bfloat16)
   x = x.at[0, 0, 0, 0].set(jnp.nan).at[0, 5, 5, 1].set(-jnp.inf)
@@ -75,7 +81,7 @@ def test_max_pool_of_signed_bfloat16_too(window, strides, padding):
   np.testing.assert_allclose(np.float32(gradient), np.float32(want), rtol=2**-5, atol=2**-4)  # of sums
 
 
-@pytest.mark.parametrize(("window", "strides", "padding"), WINDOWS)
+@pytest.mark.parametrize(("window", "strides", "padding"), [*WINDOWS, *APART])
 def test_avg_pool_is_xlas_sum_over_the_windows_size(window, strides, padding):
   x = np.random.default_rng(2).normal(size=(2, 11, 10, 3)).astype(np.float32)
   taps = window**2 if isinstance(window, int) else math.prod(window)

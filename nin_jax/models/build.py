@@ -1,7 +1,7 @@
 """From `config.model` to a network."""
 
-from collections.abc import Iterator
-from functools import partial
+import functools
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from nin_jax.checks import Fields, gather, one_of, structure, type_mistake, unkn
 from nin_jax.errors import ConfigError, ImageTooSmall, refuse
 from nin_jax.layers import Conv, Dense, Pointwise
 from nin_jax.models import googlenet, inception, nin
+from nin_jax.ops.lowering import lowered_as
 
 MODELS = {"nin": nin, "inception": inception, "googlenet": googlenet}
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -66,13 +67,10 @@ def build(
   return network
 
 
-@partial(jax.jit, static_argnames=("network", "image_shape", "train"))
 def init(
-  network: nn.Module, image_shape: tuple[int, int, int], keys: dict[str, Array], train: bool
+  network: nn.Module, image_shape: tuple[int, int, int], keys: dict[str, Array], train: bool = True
 ) -> tuple[dict, dict[str, Array]]:
   """A network's first variables, and the maps [1, h, w, channels] that its convolutions give, by their paths.
-
-  JAX keeps what it traces of it, by the network: shapes and first values, here and in what is compiled, take one trace.
 
   Args:
     network: see `build`.
@@ -80,11 +78,23 @@ def init(
     keys: "params" and "dropout".
     train: whether the auxiliary heads are there, in both.
   """
+  return _init(network, tuple(image_shape), train)(keys)
+
+
+@functools.lru_cache(maxsize=256)
+def _init(network: nn.Module, image_shape: tuple[int, int, int], train: bool) -> Callable[[dict], tuple[dict, dict]]:
+  """`init` of a network: jitted, so that its shapes and what compiles its first values take one trace."""
   convolution = lambda module, _: isinstance(module, (Conv, Dense, Pointwise))
-  image = jnp.zeros((1, *image_shape))
-  _, variables = network.init_with_output(keys, image, train=train, capture_intermediates=convolution, mutable=True)
-  leaves = jax.tree_util.tree_leaves_with_path(variables.pop("intermediates", {}))
-  return variables, {"/".join(str(key.key) for key in path[:-2]): leaf for path, leaf in leaves}
+
+  def of(keys: dict[str, Array]) -> tuple[dict, dict[str, Array]]:
+    image = jnp.zeros((1, *image_shape))
+    with lowered_as("xla"):  # JAX keeps the trace, whatever is asked for where it is made
+      made = network.init_with_output(keys, image, train=train, capture_intermediates=convolution, mutable=True)
+    variables = made[1]
+    leaves = jax.tree_util.tree_leaves_with_path(variables.pop("intermediates", {}))
+    return variables, {"/".join(str(key.key) for key in path[:-2]): leaf for path, leaf in leaves}
+
+  return jax.jit(of)
 
 
 def map_shapes(
@@ -92,7 +102,7 @@ def map_shapes(
 ) -> tuple[dict, dict[str, jax.ShapeDtypeStruct]]:
   """Shapes and types of what `init` gives, nothing computed."""
   key = jax.eval_shape(lambda: jax.random.key(0))
-  return init.eval_shape(network, tuple(image_shape), {"params": key, "dropout": key}, train)
+  return jax.eval_shape(_init(network, tuple(image_shape), train), {"params": key, "dropout": key})
 
 
 def variable_shapes(network: nn.Module, image_shape: tuple[int, int, int], train: bool = True) -> dict:

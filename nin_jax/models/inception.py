@@ -46,7 +46,7 @@ class InceptionNet(nn.Module):
     large_kernel, linear: see `Inception`.
     dropout: rate before the linear layer.
     auxiliary: the modules that an auxiliary head reads, in training only.
-    auxiliary_options: fields of `AuxiliaryHead`.
+    auxiliary_options: fields of `AuxiliaryHead`, frozen: networks are hashed.
     head_window: see `HeadPool`: None, or the fully convolutional form.
     head: False gives the map before the average.
   """

@@ -12,7 +12,7 @@ from nin_jax.ops.bits import as_bits, as_values
 from nin_jax.ops.geometry import Geometry
 from nin_jax.ops.padding import Padding, explicit_padding, pair
 
-_MODULES = {"xla": xla, "patches": patches, "winograd": winograd, "onednn": onednn}
+_FORWARD = {"xla": xla.forward, "patches": patches.forward, "winograd": winograd.forward}
 
 
 def conv(
@@ -62,7 +62,7 @@ def _lower(x: Array, kernel: Array, geometry: Geometry, bias: Array | None = Non
   if name == "winograd" and lowering.called(x.shape, kernel.shape, geometry, x.dtype):
     y = winograd.forward(x, kernel, geometry, onednn.product)
   else:
-    y = _MODULES[name].forward(x, kernel, geometry)
+    y = _FORWARD[name](x, kernel, geometry)
   return epilogue.apply(y, bias, relu, x.dtype)
 
 

@@ -171,9 +171,9 @@ def _spread(
     counts.append(-(-(low + n) // s))
     reach.append(((k - 1) // s, max(counts[-1] - out, 0)))
   # Padded once: fused into the sums below, XLA would pad anew for each tap.
-  g = as_values(_pad(as_bits(g), reach, 0), g.dtype)
+  g = lax.optimization_barrier(as_values(_pad(as_bits(g), reach, 0), g.dtype))
   if tap is not None:
-    tap = _pad(tap, reach, jnp.iinfo(tap.dtype).max)
+    tap = lax.optimization_barrier(_pad(tap, reach, jnp.iinfo(tap.dtype).max))
 
   def phase(row: int, column: int) -> Array:
     shape = (g.shape[0], *counts, g.shape[3])

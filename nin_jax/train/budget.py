@@ -48,7 +48,7 @@ def training_cost(
     network: see `models.build`; not bound to a parallel map (`axis_name=None`).
     config_train: see `objective`.
     image_shape: (height, width, channels).
-    variables: shapes of the network's, auxiliary heads included; None: traced once more.
+    variables: shapes of the network's, auxiliary heads included; None: as `models.variable_shapes` finds them.
   """
   config_train = ConfigDict({**config_train, "remat": False})  # what is worked out twice counts once
   variables = variables or models.variable_shapes(network, image_shape, train=True)

@@ -87,7 +87,7 @@ def init_state(
   def init(seed: UInt32[Array, ""]) -> TrainState:
     params_key, dropout_key = jax.random.split(jax.random.key(seed))
     keys = {"params": params_key, "dropout": dropout_key}
-    variables, _ = models.init(network, tuple(image_shape), keys, True)
+    variables, _ = models.init(network, image_shape, keys)
     params = variables["params"]
     return TrainState(
       step=jnp.zeros((), jnp.int32),

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="anoth
 
 # Takes and gives back 96 MiB three times, in a new thread as XLA does, and prints the page faults of the third time.
 PROBE = """
-import atexit, ctypes, resource, threading
+import ctypes, resource, threading
 
 def faults():
   return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -70,9 +70,11 @@ def test_memory_that_is_not_used_is_not_taken():
 
 RUN = """
 import runpy, sys
-atexit.register(probe)
 sys.argv = sys.argv[1:]
-runpy.run_module(sys.argv[0], run_name="__main__")
+try:
+  runpy.run_module(sys.argv[0], run_name="__main__")
+finally:
+  probe()
 """
 
 

@@ -19,3 +19,14 @@ def tfds_dir() -> str:
   if not directory.is_dir():
     pytest.skip("CIFAR-10 and Fashion-MNIST, prepared by TFDS, are not in ../shared/tfds")
   return str(directory)
+
+
+@pytest.fixture(scope="module")
+def two_devices():
+  """Two of the eight devices, and quick compilation: for tests that are about the loop."""
+  with pytest.MonkeyPatch.context() as patch:
+    devices = jax.devices()
+    patch.setattr(jax, "devices", lambda *_: devices[:2])
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

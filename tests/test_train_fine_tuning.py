@@ -13,16 +13,7 @@ from nin_jax.models.inception import width_config
 from nin_jax.train import evaluate_checkpoint, fine_tuning, setup, train_and_evaluate
 from nin_jax.train.checkpoint import Checkpoints
 
-
-@pytest.fixture(autouse=True, scope="module")
-def two_devices():
-  patch = pytest.MonkeyPatch()
-  devices = jax.devices()
-  patch.setattr(jax, "devices", lambda *_: devices[:2])
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
-  patch.undo()
+pytestmark = pytest.mark.usefixtures("two_devices")
 
 
 def quick(**fields):

@@ -58,17 +58,7 @@ RESULT = {
 }
 STEPS, BATCH = 10, 32
 
-
-@pytest.fixture(autouse=True, scope="module")
-def two_devices():
-  """Two of the eight devices, and quick compilation: these tests are about the loop."""
-  patch = pytest.MonkeyPatch()
-  devices = jax.devices()
-  patch.setattr(jax, "devices", lambda *_: devices[:2])
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
-  patch.undo()
+pytestmark = pytest.mark.usefixtures("two_devices")
 
 
 def tiny():

@@ -10,17 +10,7 @@ from test_train_loop import STEPS, assert_ended_the_same, numbers, tiny, tiny_ni
 from nin_jax import data
 from nin_jax.train import Interrupted, TrainingStopped, program, setup, train_and_evaluate
 
-
-@pytest.fixture(autouse=True, scope="module")
-def two_devices():
-  """Two of the eight devices, and quick compilation: these tests are about the loop."""
-  patch = pytest.MonkeyPatch()
-  devices = jax.devices()
-  patch.setattr(jax, "devices", lambda *_: devices[:2])
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
-  patch.undo()
+pytestmark = pytest.mark.usefixtures("two_devices")
 
 
 def several():

@@ -9,10 +9,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Float
 
-from nin_jax.ops import products
+from nin_jax.ops import patches, products
 from nin_jax.ops.bits import as_bits, as_values
 from nin_jax.ops.geometry import Geometry
 
@@ -103,10 +102,8 @@ def _shifted(
   sides: list[Array], which: int, axis: int, kernel_shape: tuple[int, ...], geometry: Geometry
 ) -> list[Array]:
   """One of the two as each tap of an axis sees it, in step with the other."""
-  step = geometry.strides[axis] if which == MAPS else 1
   shifts = [tap * geometry.dilation[axis] - geometry.pads[axis][0] for tap in range(kernel_shape[axis])]
-  starts = shifts if which == MAPS else [-shift for shift in shifts]
-  array, span = sides[which], (sides[1 - which].shape[1 + axis] - 1) * step + 1
-  before, after = max(0, -min(starts)), max(0, max(starts) + span - array.shape[1 + axis])
-  padded = jnp.pad(array, [(before, after) if place == 1 + axis else (0, 0) for place in range(4)])
-  return [lax.slice_in_dim(padded, start + before, start + before + span, step, 1 + axis) for start in starts]
+  count = sides[1 - which].shape[1 + axis]
+  if which == GRADIENT:
+    return patches.shifted(sides[which], 1 + axis, [-shift for shift in shifts], count)
+  return patches.shifted(sides[which], 1 + axis, shifts, count, geometry.strides[axis])

@@ -1,5 +1,7 @@
 """Convolutions as one matrix product, the kernel's taps side by side (im2col)."""
 
+from collections.abc import Sequence
+
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
@@ -9,21 +11,24 @@ from nin_jax.ops.bits import as_bits, as_values
 from nin_jax.ops.geometry import Geometry
 
 
+def shifted(maps: Float[Array, "n h w c"], axis: int, starts: Sequence[int], count: int, step: int = 1) -> list[Array]:
+  """From each start on, `count` positions of an axis, `step` apart; zeros before and after the maps."""
+  span = (count - 1) * step + 1
+  before, after = max(0, -min(starts)), max(0, max(starts) + span - maps.shape[axis])
+  padded = jnp.pad(maps, [(before, after) if place == axis else (0, 0) for place in range(4)])
+  return [lax.slice_in_dim(padded, start + before, start + before + span, step, axis) for start in starts]
+
+
 def taps(x: Float[Array, "n h w c"], window: tuple[int, int], geometry: Geometry) -> Float[Array, "p taps_c"]:
   """What the kernel sees at each position: [positions, kernel rows · columns · channels].
 
   First columns are laid side by side, then rows: long copies are faster than many short ones.
   """
-  height, width = geometry.outputs(x.shape[1:3], window)
-  (row_step, column_step), (row_distance, column_distance) = geometry.strides, geometry.dilation
-  bits = jnp.pad(as_bits(x), ((0, 0), *geometry.pads, (0, 0)))
-
-  def every(bits: Array, start: int, count: int, step: int, axis: int) -> Array:
-    return lax.slice_in_dim(bits, start, start + (count - 1) * step + 1, step, axis)
-
-  columns = [every(bits, j * column_distance, width, column_step, 2) for j in range(window[1])]
-  wide = jnp.concatenate(columns, axis=-1)
-  seen = jnp.concatenate([every(wide, i * row_distance, height, row_step, 1) for i in range(window[0])], axis=-1)
+  seen = jnp.pad(as_bits(x), ((0, 0), *geometry.pads, (0, 0)))
+  outputs = geometry.outputs(x.shape[1:3], window)
+  for axis in (1, 0):
+    starts = [tap * geometry.dilation[axis] for tap in range(window[axis])]
+    seen = jnp.concatenate(shifted(seen, 1 + axis, starts, outputs[axis], geometry.strides[axis]), axis=-1)
   return as_values(seen.reshape(-1, seen.shape[-1]), x.dtype)
 
 

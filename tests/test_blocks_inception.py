@@ -1,16 +1,19 @@
 """The Inception module: which branch gives which channels, and what taking a layer out does."""
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from nin_jax import ops
 from nin_jax.blocks import POINTWISE_LAYERS, Inception, InceptionWidths
 from nin_jax.layers import Conv, Pointwise, batch_norm
+from nin_jax.ops.lowering import lowered_as
 
 WIDTHS = InceptionWidths(conv1x1=5, reduce3x3=3, conv3x3=6, reduce5x5=2, conv5x5=4, pool_proj=7)
 BRANCHES = (5, 6, 4, 7)  # in this order: 1×1, 3×3, 5×5, pool
@@ -130,3 +133,48 @@ def test_injected_layers_are_used_for_every_branch():
   assert y.dtype == jnp.bfloat16
   for params in variables["params"].values():
     assert set(params) == {"kernel", "norm"}
+
+
+class Other(nn.Module):
+  """A layer that a user brings."""
+
+  features: int
+  activation: Callable | None = nn.relu
+  norm: None = None
+
+  @nn.compact
+  def __call__(self, x):
+    y = nn.Dense(self.features)(x)
+    return y if self.activation is None else self.activation(y)
+
+
+@pytest.mark.parametrize(
+  ("pointwise", "linear"),
+  [
+    (Pointwise, ()),
+    (Pointwise, ("reduce3x3",)),
+    (partial(Pointwise, activation=jnp.tanh), ("conv1x1",)),
+    (partial(Pointwise, norm=batch_norm(train=True, dtype=jnp.float32)), ()),
+    (partial(Pointwise, groups=2), ()),  # these two make their products one by one
+    (Other, ()),
+  ],
+)
+def test_layers_that_read_the_input_have_one_gradient_and_change_nothing_by_it(pointwise, linear):
+  widths = dataclasses.replace(WIDTHS, conv1x1=6, reduce3x3=4, pool_proj=8)
+  module = Inception(widths, linear=linear, pointwise=pointwise)
+  variables = {"params": random_params(module)}
+  options = {"mutable": ["batch_stats", "intermediates"], "capture_intermediates": True}
+
+  @partial(jax.jit, static_argnums=0)
+  def run(lowering, params, x):
+    def apply(params, x):
+      with lowered_as(lowering):
+        return module.apply({"params": params}, x, **options)
+
+    y, vjp, state = jax.vjp(apply, params, x, has_aux=True)
+    return y, state, vjp(jnp.sin(y))
+
+  joint, each = (run(lowering, variables["params"], X) for lowering in ("auto", "xla"))
+  assert jax.tree.structure(joint) == jax.tree.structure(each)
+  for got, want in zip(jax.tree.leaves(joint), jax.tree.leaves(each), strict=True):
+    np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-4 * max(1, np.abs(want).max()))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from nin_jax.ops import pointwise
+from nin_jax.ops import pointwise, pointwise_branches
 
 
 def xla(x, kernel, bias, strides, groups):
@@ -110,3 +110,35 @@ def test_bfloat16_gradients_of_float32_parameters_are_float32():
 def test_a_kernel_that_does_not_fit_is_refused(channels, kernel, groups):
   with pytest.raises(ValueError, match=f"{kernel[0]}×{kernel[1]} in {groups} groups does not fit {channels}"):
     pointwise(jnp.zeros((1, 2, 2, channels)), jnp.zeros(kernel), groups=groups)
+
+
+@pytest.mark.parametrize("biased", [True, False])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_branches_are_what_each_is_alone_with_its_gradients(biased, dtype):
+  relus, widths = (True, False, True), (5, 1, 12)
+  x, *kernels = arrays(5, (2, 4, 3, 8), *((8, width) for width in widths))
+  biases = arrays(6, *((width,) for width in widths)) if biased else [None] * 3
+
+  def alone(x, kernels, biases):
+    branches = zip(kernels, biases, relus, strict=True)
+    return tuple(pointwise(x, kernel, bias, relu=relu) for kernel, bias, relu in branches)
+
+  @partial(jax.jit, static_argnums=0)
+  def run(function, *primals):
+    results, vjp = jax.vjp(function, *primals)
+    return results, vjp(tuple(jnp.sin(y) for y in results))
+
+  together = lambda x, kernels, biases: pointwise_branches(x, kernels, biases, relus)
+  got, want = (run(function, x.astype(dtype), kernels, biases) for function in (together, alone))
+  assert jax.tree.structure(got) == jax.tree.structure(want)
+  tolerance = 1e-5 if dtype == jnp.float32 else 2**-6
+  for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+    assert (a.shape, a.dtype) == (b.shape, b.dtype)
+    np.testing.assert_allclose(np.float32(a), np.float32(b), rtol=tolerance, atol=tolerance * np.abs(b).max())
+
+
+def test_branches_have_one_product_for_the_input_and_one_for_their_kernels():
+  x, *kernels = arrays(7, (2, 4, 3, 8), (8, 5), (8, 3), (8, 4))
+  loss = lambda x, kernels: sum(y.sum() for y in pointwise_branches(x, kernels, [None] * 3, [True] * 3))
+  text = str(jax.make_jaxpr(jax.grad(loss, (0, 1)))(x, kernels))
+  assert text.count("dot_general") == 3 + 2

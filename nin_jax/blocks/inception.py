@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from nin_jax.layers import Conv, MaxPool, Pointwise
+from nin_jax.layers import Conv, MaxPool, Pointwise, pointwise_branches
 
 POINTWISE_LAYERS = ("conv1x1", "reduce3x3", "reduce5x5", "pool_proj")
 
@@ -59,20 +59,26 @@ class Inception(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w d"]:
-    def pointwise(name: str, x: Array) -> Array:
-      width = getattr(self.widths, name)
-      if not width:
-        return x
+    def layer(name: str) -> nn.Module:
       options = {"activation": None} if name in self.linear else {}
-      return self.pointwise(width, name=name, **options)(x)
+      return self.pointwise(getattr(self.widths, name), name=name, **options)
+
+    widths = self.widths
+    first = {"conv1x1": widths.conv1x1, "reduce3x3": widths.conv3x3 and widths.reduce3x3}
+    first["reduce5x5"] = widths.conv5x5 and widths.reduce5x5
+    layers = pointwise_branches({name: layer(name) for name, width in first.items() if width}, x)
+
+    def read(name: str) -> Array:
+      """What a branch begins with."""
+      return layers[name](x) if name in layers else x
 
     branches = []
-    if self.widths.conv1x1:
-      branches.append(pointwise("conv1x1", x))
-    if self.widths.conv3x3:
-      branches.append(self.conv(self.widths.conv3x3, kernel=3, name="conv3x3")(pointwise("reduce3x3", x)))
-    if self.widths.conv5x5:
-      reduced = pointwise("reduce5x5", x)
-      branches.append(self.conv(self.widths.conv5x5, kernel=self.large_kernel, name="conv5x5")(reduced))
-    branches.append(pointwise("pool_proj", MaxPool(3, 1, "SAME", name="pool")(x)))
+    if widths.conv1x1:
+      branches.append(read("conv1x1"))
+    if widths.conv3x3:
+      branches.append(self.conv(widths.conv3x3, kernel=3, name="conv3x3")(read("reduce3x3")))
+    if widths.conv5x5:
+      branches.append(self.conv(widths.conv5x5, kernel=self.large_kernel, name="conv5x5")(read("reduce5x5")))
+    pooled = MaxPool(3, 1, "SAME", name="pool")(x)
+    branches.append(layer("pool_proj")(pooled) if widths.pool_proj else pooled)
     return jnp.concatenate(branches, axis=-1)

@@ -1,6 +1,6 @@
 """Flax (Linen) modules over the ops: float32 parameters, compute in float32 or bfloat16."""
 
-from nin_jax.layers.convolution import Conv, Dense, Pointwise
+from nin_jax.layers.convolution import Conv, Dense, Pointwise, pointwise_branches
 from nin_jax.layers.dropout import Dropout
 from nin_jax.layers.initializers import kernel_initializer
 from nin_jax.layers.normalization import LocalResponseNorm, batch_norm
@@ -17,4 +17,5 @@ __all__ = [
   "Pointwise",
   "batch_norm",
   "kernel_initializer",
+  "pointwise_branches",
 ]

@@ -1,5 +1,6 @@
 """The 1×1 convolution: one matrix applied at every position."""
 
+import itertools
 from collections.abc import Sequence
 from functools import partial
 
@@ -56,17 +57,47 @@ def pointwise(
     kernel = kernel.astype(x.dtype).reshape(rows, groups, features // groups)
     y = jnp.einsum("pgc,cgd->pgd", grouped, kernel, preferred_element_type=jnp.float32)
     return epilogue.apply(y.reshape(-1, features), bias, relu, dtype).reshape(shape)
-  flat = x.reshape(-1, channels)
   if lowering.plain():
-    y = epilogue.apply(products.forward(flat, kernel.astype(x.dtype)), bias, relu, dtype)
-  else:
-    y = _apply(flat, kernel, bias, relu, dtype)
+    flat = x.reshape(-1, channels)
+    return epilogue.apply(products.forward(flat, kernel.astype(x.dtype)), bias, relu, dtype).reshape(shape)
+  (y,) = _apply(x.reshape(-1, channels), (kernel,), (bias,), (relu,), dtype)
   return y.reshape(shape)
 
 
+def pointwise_branches(
+  x: Float[Array, "*batch h w c"],
+  kernels: Sequence[Float[Array, "c _"]],
+  biases: Sequence[Float[Array, " _"] | None],
+  relus: Sequence[bool],
+  dtype: DTypeLike | None = None,
+) -> tuple[Float[Array, "*batch h w _"], ...]:
+  """`pointwise` of the same maps with several kernels, as the branches of an Inception module read them.
+
+  Each result is a product of its own, but their gradients are one of each kind, with the kernels side by side: the
+  maps are read once, and their gradient is written once, in place of one for each branch and their sum.
+
+  Args:
+    x: see `pointwise`.
+    kernels, biases, relus: of each branch; either all have a bias or none has.
+    dtype: of the results; None: that of x.
+  """
+  if lowering.plain():
+    branches = zip(kernels, biases, relus, strict=True)
+    return tuple(pointwise(x, kernel, bias, dtype=dtype, relu=relu) for kernel, bias, relu in branches)
+  flat = x.reshape(-1, x.shape[-1])
+  results = _apply(flat, tuple(kernels), tuple(biases), tuple(relus), jnp.dtype(dtype or x.dtype))
+  return tuple(y.reshape(*x.shape[:-1], -1) for y in results)
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def _apply(x: Array, kernel: Array, bias: Array | None, relu: bool, dtype: jnp.dtype) -> Array:
-  """On flattened positions, with gradients of its own: see `products.kernel_gradient`."""
+def _apply(
+  x: Array, kernels: tuple[Array, ...], biases: tuple[Array | None, ...], relus: tuple[bool, ...], dtype: jnp.dtype
+) -> tuple[Array, ...]:
+  """On flattened positions, with gradients of their own: see `products.kernel_gradient`."""
+  return tuple(_product(x, *branch, dtype) for branch in zip(kernels, biases, relus, strict=True))
+
+
+def _product(x: Array, kernel: Array, bias: Array | None, relu: bool, dtype: jnp.dtype) -> Array:
   if _called(lowering.FORWARD, x, kernel.shape) and dtype in (x.dtype, jnp.float32):
     return onednn.product(x, kernel.astype(x.dtype), bias, relu, dtype)
   return epilogue.apply(products.forward(x, kernel.astype(x.dtype)), bias, relu, dtype)
@@ -77,15 +108,21 @@ def _called(of: str, x: Array, kernel: tuple[int, int]) -> bool:
   return lowering.chosen(of, (1, 1, *x.shape), (1, 1, *kernel), Geometry(), x.dtype) == "onednn"
 
 
-def _forward(x: Array, kernel: Array, bias: Array | None, relu: bool, dtype: jnp.dtype) -> tuple[Array, tuple]:
-  y = _apply(x, kernel, bias, relu, dtype)
-  return y, (x, kernel, bias is not None, y if relu else None)
+def _forward(
+  x: Array, kernels: tuple[Array, ...], biases: tuple[Array | None, ...], relus: tuple[bool, ...], dtype: jnp.dtype
+) -> tuple[tuple[Array, ...], tuple]:
+  results = _apply(x, kernels, biases, relus, dtype)
+  kept = tuple(y if relu else None for y, relu in zip(results, relus, strict=True))
+  return results, (x, kernels, biases[0] is not None, kept)
 
 
-def _backward(relu: bool, dtype: jnp.dtype, kept: tuple, g: Array) -> tuple[Array, Array, Array | None]:
-  x, kernel, biased, y = kept
+def _backward(
+  relus: tuple[bool, ...], dtype: jnp.dtype, kept: tuple, cotangents: tuple[Array, ...]
+) -> tuple[Array, tuple[Array, ...], tuple[Array | None, ...]]:
+  x, kernels, biased, results = kept
+  g = jnp.concatenate([epilogue.gradient(*pair) for pair in zip(cotangents, results, strict=True)], axis=1)
+  kernel = jnp.concatenate(kernels, axis=1)
   called = _called(lowering.KERNEL, x, kernel.shape)
-  g = epilogue.gradient(g, y)
   dbias = epilogue.bias_gradient(g, called) if biased else None
   g = g.astype(x.dtype)
   if _called(lowering.FORWARD, g, kernel.shape[::-1]):
@@ -93,7 +130,10 @@ def _backward(relu: bool, dtype: jnp.dtype, kept: tuple, g: Array) -> tuple[Arra
   else:
     dx = products.input_gradient(g, kernel.astype(x.dtype)).astype(x.dtype)
   sum_of_products = onednn.product_kernel_gradient if called else products.kernel_gradient
-  return dx, sum_of_products(x, g).astype(kernel.dtype), dbias
+  ends = list(itertools.accumulate(kernel.shape[1] for kernel in kernels))[:-1]
+  dkernels = jnp.split(sum_of_products(x, g).astype(kernel.dtype), ends, axis=1)
+  dbiases = jnp.split(dbias, ends) if biased else [None] * len(kernels)
+  return dx, tuple(dkernels), tuple(dbiases)
 
 
 _apply.defvjp(_forward, _backward)

@@ -77,6 +77,32 @@ def test_values_and_gradients_are_those_of_xla(kernel, strides, padding, xla_pad
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+  ("channels", "groups", "features", "strides", "dilation"),
+  [(40, 40, 40, 1, 1), (24, 24, 72, 2, 1), (48, 4, 16, 2, 1), (48, 8, 24, 1, 2)],
+  ids=["depthwise", "with a multiplier", "strided", "dilated"],
+)
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("lowering", ["patches", "onednn"])
+def test_many_groups(channels, groups, features, strides, dilation, dtype, lowering):
+  if lowering == "onednn" and not onednn.available(dtype):
+    pytest.skip("this machine's XLA has no oneDNN for this type")
+  x, kernel = arrays(2, (2, 9, 8, channels), (3, 3, channels // groups, features))
+
+  def run(lowering, dtype):
+    with lowered_as(lowering):
+      call = lambda x, kernel: conv(x, kernel, None, strides, "SAME", dilation, groups)
+      y, vjp = jax.vjp(call, jnp.asarray(x, dtype), kernel)
+      return y, *vjp(jnp.asarray(arrays(1, y.shape)[0], dtype))
+
+  tolerance = 1e-5 if dtype == jnp.float32 else 2**-6
+  for got, want in zip(
+    jax.jit(lambda: run(lowering, dtype))(), jax.jit(lambda: run("xla", jnp.float32))(), strict=True
+  ):
+    assert got.shape == want.shape
+    np.testing.assert_allclose(np.float32(got), want, rtol=tolerance, atol=tolerance * np.abs(want).max())
+
+
 def test_a_1x1_kernel_is_pointwise():
   x, kernel = arrays(2, (2, 5, 5, 6), (3, 4))
   np.testing.assert_allclose(

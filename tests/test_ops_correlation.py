@@ -106,3 +106,19 @@ def test_groups_are_not_turned():
   found = xla.kernel_gradient(x, g, (3, 3, 6, 4), geometry)
   halves = [exact(x[..., 6 * i : 6 * i + 6], g[..., 2 * i : 2 * i + 2], (3, 3), geometry) for i in (0, 1)]
   np.testing.assert_allclose(found, np.concatenate(halves, axis=-1), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+  ("groups", "channels", "features"),
+  [(7, 6, 2), (20, 1, 1), (37, 1, 3), (2, 40, 5), (300, 1, 1)],
+)
+@pytest.mark.parametrize(("window", "geometry"), [DENSE[0], STRIDED[1]])
+def test_groups_of_any_number_and_width(groups, channels, features, window, geometry):
+  x, g = arrays(window, geometry, groups * channels, groups * features)
+  shape = (*window, channels, groups * features)
+  dkernel = correlation.kernel_gradient(x, g, shape, geometry._replace(groups=groups))
+  each = [
+    exact(*parts, window, geometry)
+    for parts in zip(np.split(x, groups, axis=-1), np.split(g, groups, axis=-1), strict=True)
+  ]
+  np.testing.assert_allclose(dkernel, np.concatenate(each, axis=-1), rtol=1e-5, atol=1e-4)

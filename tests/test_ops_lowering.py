@@ -28,9 +28,18 @@ def test_accelerators_take_xlas(of, dtype, backend):
     assert chosen(of, *shape, backend, dtype, looped=True) == "xla"
 
 
-def test_groups_take_xlas():
-  assert chosen(FORWARD, 64, 16, 96, 192, 5, groups=2) == "xla"
-  assert chosen(FORWARD, 64, 16, 96, 192, 5, groups=2, looped=True) == "xla"
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_large_groups_are_calls_and_no_kernel_gradient_with_groups_is_xlas(dtype):
+  for of in (FORWARD, KERNEL):
+    assert chosen(of, 64, 16, 96, 192, 5, dtype=dtype, groups=2) == "onednn"
+    assert chosen(of, 16, 56, 64, 64, 3, dtype=dtype, groups=64, strides=(2, 2)) == "onednn"
+  assert chosen(FORWARD, 16, 8, 32, 32, 3, dtype=dtype, groups=4) == "xla"
+  assert chosen(FORWARD, 16, 8, 32, 32, 3, dtype=dtype, groups=4, looped=True) == "patches"
+  assert chosen(FORWARD, 16, 8, 32, 32, 3, dtype=dtype, groups=32) == "patches"
+  assert chosen(FORWARD, 64, 16, 96, 96, 5, "cpu", dtype, groups=96) == "patches"
+  for groups in (2, 32):
+    assert chosen(KERNEL, 16, 8, 32, 32, 3, dtype=dtype, groups=groups) == "patches"
+    assert chosen(KERNEL, 64, 56, 32, 32, 3, "cpu", dtype, groups=groups) == "patches"
 
 
 def test_large_bfloat16_convolutions_are_calls():
@@ -160,7 +169,7 @@ def test_unknown_and_missing_lowerings_are_refused(monkeypatch):
 
 
 def test_what_cannot_be_called_is_xlas():
-  for geometry in ({"pads": ((-1, 0), (0, 0))}, {"groups": 2}):
+  for geometry in ({"pads": ((-1, 0), (0, 0))}, {"pads": ((-1, 0), (0, 0)), "groups": 2}):
     assert chosen(FORWARD, 64, 16, 96, 192, 5, dtype="bfloat16", **geometry) == "xla"
     assert chosen(FORWARD, 64, 16, 96, 192, 5, looped=True, **geometry) == "xla"
   assert chosen(FORWARD, 0, 16, 96, 192, 5, dtype="bfloat16") == "xla"

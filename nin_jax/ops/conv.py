@@ -92,14 +92,14 @@ def _input_gradient(g: Array, kernel: Array, shape: tuple[int, ...], geometry: G
   """The gradient of maps of that shape: convolutions of the result's with the kernel turned round.
 
   With strides s the maps' positions fall into s² phases, and those of one have seen every s-th tap: each phase is a
-  convolution of its own, in which nothing is multiplied by the zeros between the result's positions. With groups, with
-  strides and dilation both, and where `lowering.phased` says so, it is XLA's.
+  convolution of its own, in which nothing is multiplied by the zeros between the result's positions. With strides and
+  dilation both, and where `lowering.phased` says so, it is XLA's.
   """
   strided = geometry.strides != (1, 1)
   by_xla = geometry.dilation != (1, 1) or not lowering.phased(shape, kernel.shape, geometry)
-  if geometry.groups > 1 or (strided and by_xla):
+  if strided and by_xla:
     return xla.input_gradient(g, kernel.astype(g.dtype), shape, geometry).astype(g.dtype)
-  strides, spread = geometry.strides, Geometry(dilation=geometry.dilation)
+  strides, spread = geometry.strides, Geometry(dilation=geometry.dilation, groups=geometry.groups)
   lows = [low for low, _ in geometry.pads]
   # Of a phase, in positions of the result: where it begins, and how long it is.
   first = [low // step for low, step in zip(lows, strides, strict=True)]
@@ -113,7 +113,7 @@ def _input_gradient(g: Array, kernel: Array, shape: tuple[int, ...], geometry: G
     reaches = [window - 1 for window in spread.window(taps.shape[:2])]
     befores = [reach - start for reach, start in zip(reaches, first, strict=True)]
     afters = [end - size + 1 for end, size in zip(last, g.shape[1:3], strict=True)]
-    turned = jnp.swapaxes(taps[::-1, ::-1], 2, 3)
+    turned = _turned(taps, geometry.groups)
     pads = tuple((max(before, 0), max(after, 0)) for before, after in zip(befores, afters, strict=True))
     return _lower(_cropped(g, befores, afters), turned, spread._replace(pads=pads))
 
@@ -124,6 +124,13 @@ def _input_gradient(g: Array, kernel: Array, shape: tuple[int, ...], geometry: G
   starts = [low % step for low, step in zip(lows, strides, strict=True)]
   ends = [start + n - step * count for start, n, step, count in zip(starts, shape[1:3], strides, counts, strict=True)]
   return _cropped(as_values(dx, g.dtype), [-start for start in starts], ends)
+
+
+def _turned(kernel: Array, groups: int) -> Array:
+  """The input gradient's kernel: taps from the last to the first, channels and features of each group swapped."""
+  kh, kw, channels, features = kernel.shape
+  grouped = kernel[::-1, ::-1].reshape(kh, kw, channels, groups, features // groups)
+  return grouped.transpose(0, 1, 4, 3, 2).reshape(kh, kw, features // groups, groups * channels)
 
 
 def _kernel_gradient(x: Array, g: Array, shape: tuple[int, ...], geometry: Geometry, name: str) -> Array:

@@ -16,6 +16,8 @@ from nin_jax.ops.bits import as_bits, as_values
 from nin_jax.ops.geometry import Geometry
 
 FEW_CHANNELS = 8
+LEAST_BLOCK = 16  # channels of groups that are joined
+MOST_BLOCKS = 16  # each is a gradient of its own, to be compiled
 MAPS, GRADIENT = 0, 1  # which of the two is shifted
 
 
@@ -68,17 +70,19 @@ def kernel_gradient(
   geometry: Geometry,
   product: Callable[[Array, Array], Array] = products.kernel_gradient,
   layout: Layout | None = None,
-) -> Float[Array, "kh kw c d"]:
-  """The gradient of a kernel of that shape, from that of the result, in float32; without groups.
+) -> Float[Array, "kh kw c_per_group d"]:
+  """The gradient of a kernel of that shape, from that of the result, in float32.
 
   Args:
     x: the maps.
     g: the gradient of the result.
-    kernel_shape: (height, width, channels, features).
+    kernel_shape: (height, width, channels of a group, features).
     geometry: of the kernel on the maps.
     product: makes [p, a], [p, b] → [a, b], the sum over positions.
     layout: of the taps; None: as `choose` says. With strides only the maps can be shifted.
   """
+  if geometry.groups > 1:
+    return _of_groups(x, g, kernel_shape, geometry, product)
   layout = layout or choose(x.shape, g.shape, kernel_shape, geometry)
   sides = [as_bits(x), as_bits(g)]
   sides[layout.columns] = jnp.concatenate(_shifted(sides, layout.columns, 1, kernel_shape, geometry), axis=-1)
@@ -96,6 +100,30 @@ def kernel_gradient(
   order = axes[MAPS] + axes[GRADIENT]
   dkernel = jnp.stack(found).reshape([kernel_shape[axis] for axis in order])
   return dkernel.transpose([order.index(axis) for axis in range(4)])
+
+
+def _of_groups(
+  x: Array, g: Array, kernel_shape: tuple[int, ...], geometry: Geometry, product: Callable[[Array, Array], Array]
+) -> Array:
+  """`kernel_gradient` with groups: some of them are joined in a block, and a block's gradient is that without groups.
+
+  Of what it gives only each group's part with itself is wanted. Narrower products would take as long.
+  """
+  kh, kw, channels, features = kernel_shape
+  groups, features = geometry.groups, features // geometry.groups
+  joined = -(-max(LEAST_BLOCK, groups * channels // MOST_BLOCKS) // channels)
+  found = []
+  for first in range(0, groups, joined):
+    count = min(joined, groups - first)
+    maps, gradient = (
+      as_values(as_bits(side)[..., first * width : (first + count) * width], x.dtype)
+      for side, width in ((x, channels), (g, features))
+    )
+    shape = (kh, kw, count * channels, count * features)
+    dkernel = kernel_gradient(maps, gradient, shape, geometry._replace(groups=1), product)
+    dkernel = dkernel.reshape(kh, kw, count, channels, count, features)
+    found.extend(dkernel[:, :, group, :, group] for group in range(count))
+  return jnp.stack(found, axis=3).reshape(kernel_shape)
 
 
 def _shifted(

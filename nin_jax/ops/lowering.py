@@ -111,7 +111,7 @@ def phased(x: tuple[int, ...], kernel: tuple[int, ...], geometry: Geometry) -> b
   """
   asked = _asked.get()
   large = _macs(x, kernel, geometry) >= LEAST_CALLED * math.prod(geometry.strides)
-  return large or asked.looped or asked.lowering != AUTO
+  return large or geometry.groups > 1 or asked.looped or asked.lowering != AUTO
 
 
 def _backend(dtype: DTypeLike) -> str:
@@ -124,7 +124,7 @@ def takes(
   """Whether a lowering computes such convolutions here; see `choose`."""
   if lowering == "xla":
     return True
-  if geometry.groups > 1 or min(map(min, geometry.pads)) < 0 or 0 in (*x, *kernel):
+  if min(map(min, geometry.pads)) < 0 or 0 in (*x, *kernel):
     return False
   if lowering == "winograd":
     return winograd.takes(kernel[:2], geometry)
@@ -157,7 +157,10 @@ def choose(
   if not backend.startswith("cpu") or not takes("patches", x, kernel, geometry):
     return "xla"
   calls = _calls(backend, x, kernel, geometry)
-  if calls and (jnp.dtype(dtype) == jnp.bfloat16 or kernel[:2] == (1, 1)):
+  if geometry.groups > 1 and not calls:
+    # XLA's kernel gradient of 32 groups takes 400 times as long as that of patches, its depthwise convolution 40.
+    return "patches" if of == KERNEL or kernel[2] == 1 or looped else "xla"
+  if calls and (geometry.groups > 1 or jnp.dtype(dtype) == jnp.bfloat16 or kernel[:2] == (1, 1)):
     return "onednn"
   if takes("winograd", x, kernel, geometry) and _tiles_pay(of, calls, x, kernel, geometry):
     return "winograd"
@@ -172,6 +175,7 @@ def choose(
 
 
 LEAST_CALLED = 50_000_000  # multiply-accumulates: below, little is gained, and programs without calls can be cached
+AS_OF_GROUPS = 64  # channels that a narrower group counts as there: without calls it takes as long
 
 
 class _Tiles(NamedTuple):
@@ -199,6 +203,8 @@ TILES = {
 
 
 def _calls(backend: str, x: tuple[int, ...], kernel: tuple[int, ...], geometry: Geometry) -> bool:
+  if geometry.groups > 1:
+    kernel = (*kernel[:2], max(kernel[2], AS_OF_GROUPS), kernel[3])
   return backend == "cpu+onednn" and _macs(x, kernel, geometry) >= LEAST_CALLED
 
 

@@ -146,7 +146,7 @@ def product_kernel_gradient(x: Float[Array, "*a p c"], g: Float[Array, "*a p d"]
 
 def forward(
   x: Float[Array, "n h w c"],
-  kernel: Float[Array, "kh kw c d"],
+  kernel: Float[Array, "kh kw c_per_group d"],
   geometry: Geometry,
   bias: Float[Array, " d"] | None = None,
   relu: bool = False,
@@ -167,7 +167,7 @@ def forward(
       "strides": list(geometry.strides),
       "window_dilations": list(geometry.dilation),
     },
-    "feature_groups": 1,
+    "feature_groups": geometry.groups,
   }
   operands = (x, kernel) if bias is None else (x, kernel, bias.astype(jnp.float32))
   shape = (x.shape[0], height, width, kernel.shape[3])

@@ -10,6 +10,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from nin_jax.ops import epilogue, lowering, onednn, products
+from nin_jax.ops.conv import conv
 from nin_jax.ops.geometry import Geometry
 from nin_jax.ops.padding import pair
 
@@ -53,6 +54,12 @@ def pointwise(
     x = x[..., ::row_stride, ::column_stride, :]
   shape, dtype = (*x.shape[:-1], features), jnp.dtype(dtype or x.dtype)
   if groups > 1:
+    geometry, maps = Geometry(groups=groups), x.reshape(-1, *x.shape[-3:])
+    if (
+      dtype == x.dtype
+      and lowering.chosen(lowering.FORWARD, maps.shape, (1, 1, *kernel.shape), geometry, dtype) == "onednn"
+    ):
+      return conv(maps, kernel[None, None], bias, groups=groups, relu=relu).reshape(shape)
     grouped = x.reshape(-1, groups, rows)
     kernel = kernel.astype(x.dtype).reshape(rows, groups, features // groups)
     y = jnp.einsum("pgc,cgd->pgd", grouped, kernel, preferred_element_type=jnp.float32)

@@ -15,8 +15,9 @@ from nin_jax.layers import Conv, MaxPool, Pointwise
 from nin_jax.ops.padding import explicit_padding, pair, positions
 from nin_jax.train import budget
 
-# 64x32x32x192:5x5/2:160 (batch, height, width, channels; kernel / stride; features), or 64x32x32x96:max3x3/2
-_SHAPE = re.compile(r"(\d+)x(\d+)x(\d+)x(\d+):(max)?(\d+)x(\d+)(?:/(\d+))?(?::(\d+))?")
+# 64x32x32x192:5x5/2:160 (batch, height, width, channels; kernel / stride; features), 64x32x32x192:5x5/2:160/32 (in 32
+# groups), or 64x32x32x96:max3x3/2
+_SHAPE = re.compile(r"(\d+)x(\d+)x(\d+)x(\d+):(max)?(\d+)x(\d+)(?:/(\d+))?(?::(\d+)(?:/(\d+))?)?")
 
 
 def describe(op: str, input_shape: Sequence[int], window, strides, pads, features: int, groups: int = 1) -> dict:
@@ -105,7 +106,7 @@ def of_shape(text: str) -> dict:
   """
   found = _SHAPE.fullmatch(text)
   if not found or bool(found[5]) == bool(found[9]):
-    raise ValueError(f"{text!r}: accepted is 64x32x32x192:5x5/2:160 or 64x32x32x96:max3x3/2")
+    raise ValueError(f"{text!r}: accepted is 64x32x32x192:5x5/2:160, …:160/32 in 32 groups, or 64x32x32x96:max3x3/2")
   batch, height, width, channels, *window = (int(found[group]) for group in (1, 2, 3, 4, 6, 7))
   stride, (low, left) = int(found[8] or 1), ((k - 1) // 2 for k in window)
   pads = ((low, low), (left, left))
@@ -116,5 +117,8 @@ def of_shape(text: str) -> dict:
     operation = describe(POOL, shape, window, stride, pads, channels)
   else:
     op = POINTWISE if window == [1, 1] else CONV
-    operation = describe(op, shape, window, stride, pads, int(found[9]))
+    features, groups = int(found[9]), int(found[10] or 1)
+    if not groups or channels % groups or features % groups:
+      raise ValueError(f"{text!r}: accepted is a number of groups that divides {channels} and {features}")
+    operation = describe(op, shape, window, stride, pads, features, groups)
   return {**operation, "paths": [text], "dx": True}

@@ -49,12 +49,13 @@ def make(operation: dict, precision: str, column: str, direction: str) -> Callab
   }[direction]
   lowering = column.removeprefix("lowering ")
   with lowered_as(lowering) if lowering != column else lowered_as("auto", calls=True):
-    called = operation["macs"] >= LEAST_CALLED or not onednn.available(precision)
+    lowered = jax.jit(derived).lower(x, kernel, g)
+    large = operation["macs"] >= LEAST_CALLED or onednn.CALL in lowered.as_text() or not onednn.available(precision)
     # As the steps are compiled of networks made of such.
-    ours = fast(jax.default_backend(), precision) if called else small(jax.default_backend())
+    ours = fast(jax.default_backend(), precision) if large else small(jax.default_backend())
     options = None if column == "xla" else ours
     with onednn.not_kept():
-      compiled = jax.jit(derived).lower(x, kernel, g).compile(compiler_options=options)
+      compiled = lowered.compile(compiler_options=options)
   return functools.partial(compiled, x, kernel, g)
 
 

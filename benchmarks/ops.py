@@ -1,7 +1,8 @@
 """Each convolution and pool of the networks: ours, XLA's and PyTorch's, and the matmul peak of each 1×1; in turns.
 
 python -m benchmarks.ops [--networks nin_cifar10 googlenet_imagenet] [--precisions float32 bfloat16] [--json FILE]
-  [--shapes 64x32x32x192:5x5:160 64x32x32x96:max3x3/2] [--least_macs 1e8] [--lowerings xla patches]
+  [--shapes 64x32x32x192:5x5:160 64x32x32x96:3x3/2:96/96 64x32x32x96:max3x3/2] [--least_macs 1e8]
+  [--lowerings xla patches]
 
 Forward, the gradient of the input (dx) and of the kernel (dw) as `jax.vjp` gives them, each compiled alone, without
 bias; GFLOP/s by the formula, and ms for pools. The peak of a 1×1 is the plain row-major product of the same sizes and
@@ -168,7 +169,13 @@ def main() -> None:
   parser.add_argument(
     "--networks", nargs="*", help="files in configs/; nin_cifar10 and googlenet_imagenet, if no shapes"
   )
-  parser.add_argument("--shapes", nargs="+", default=[], type=layers.of_shape, help="as 64x32x32x192:5x5/2:160")
+  parser.add_argument(
+    "--shapes",
+    nargs="+",
+    default=[],
+    type=layers.of_shape,
+    help="as 64x32x32x192:5x5/2:160, 64x32x32x96:3x3:96/96 in groups",
+  )
   parser.add_argument("--batch", type=int, help="images, in place of each network's own")
   parser.add_argument("--precisions", nargs="+", choices=["float32", "bfloat16"], default=["float32"])
   parser.add_argument("--least_macs", type=float, default=0, help="of a batch; leaves smaller operations out")

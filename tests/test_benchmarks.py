@@ -158,7 +158,10 @@ def test_a_shape_of_ones_own():
   assert operation["macs"] == 64 * 16 * 16 * 160 * 5 * 3 * 192
   assert layers.of_shape("8x14x14x64:max3x3/2")["output"] == [8, 7, 7, 64]
   assert layers.of_shape("8x14x14x64:1x1:32")["op"] == operations.POINTWISE
-  for wrong in ("64x32x32x192:5x5", "64x32x32x192:max3x3:4", "32x32x192:1x1:4"):
+  grouped = layers.of_shape("8x14x14x64:3x3/2:96/32")
+  assert grouped["groups"] == 32
+  assert grouped["macs"] == 8 * 7 * 7 * 96 * 3 * 3 * 2
+  for wrong in ("64x32x32x192:5x5", "64x32x32x192:max3x3:4", "32x32x192:1x1:4", "1x4x4x6:3x3:6/4", "1x4x4x6:3x3:6/0"):
     with pytest.raises(ValueError, match="accepted"):
       layers.of_shape(wrong)
 

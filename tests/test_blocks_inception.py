@@ -12,7 +12,7 @@ from flax import linen as nn
 
 from nin_jax import ops
 from nin_jax.blocks import POINTWISE_LAYERS, Inception, InceptionWidths
-from nin_jax.layers import Conv, Pointwise, batch_norm
+from nin_jax.layers import Conv, Pointwise, batch_norm, pointwise_branches
 from nin_jax.ops.lowering import lowered_as
 
 WIDTHS = InceptionWidths(conv1x1=5, reduce3x3=3, conv3x3=6, reduce5x5=2, conv5x5=4, pool_proj=7)
@@ -148,6 +148,12 @@ class Other(nn.Module):
     return y if self.activation is None else self.activation(y)
 
 
+class Doubled(Pointwise):
+  @nn.compact
+  def __call__(self, x):
+    return 2 * super().__call__(x)
+
+
 @pytest.mark.parametrize(
   ("pointwise", "linear"),
   [
@@ -155,13 +161,14 @@ class Other(nn.Module):
     (Pointwise, ("reduce3x3",)),
     (partial(Pointwise, activation=jnp.tanh), ("conv1x1",)),
     (partial(Pointwise, norm=batch_norm(train=True, dtype=jnp.float32)), ()),
-    (partial(Pointwise, groups=2), ()),  # these two make their products one by one
+    (partial(Pointwise, groups=2), ()),  # from here on each makes its product by itself
     (Other, ()),
+    (Doubled, ()),
   ],
 )
-def test_layers_that_read_the_input_have_one_gradient_and_change_nothing_by_it(pointwise, linear):
+def test_in_training_layers_that_read_the_input_change_nothing_by_their_joint_gradient(pointwise, linear):
   widths = dataclasses.replace(WIDTHS, conv1x1=6, reduce3x3=4, pool_proj=8)
-  module = Inception(widths, linear=linear, pointwise=pointwise)
+  module = Inception(widths, linear=linear, pointwise=pointwise, train=True)
   variables = {"params": random_params(module)}
   options = {"mutable": ["batch_stats", "intermediates"], "capture_intermediates": True}
 
@@ -178,3 +185,46 @@ def test_layers_that_read_the_input_have_one_gradient_and_change_nothing_by_it(p
   assert jax.tree.structure(joint) == jax.tree.structure(each)
   for got, want in zip(jax.tree.leaves(joint), jax.tree.leaves(each), strict=True):
     np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-4 * max(1, np.abs(want).max()))
+
+
+def test_in_training_layers_that_read_the_input_have_one_gradient_of_each_kind():
+  def products(train):
+    module = Inception(WIDTHS, train=train)
+    loss = lambda params, x: module.apply({"params": params}, x).sum()
+    return str(jax.make_jaxpr(jax.grad(loss, (0, 1)))(random_params(module), X)).count("dot_general")
+
+  assert products(train=False) - products(train=True) == 3 + 3 - 1 - 1
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_a_batch_may_be_empty(train):
+  module = Inception(WIDTHS, train=train)
+  empty = X[:0]
+  assert module.apply({"params": random_params(module)}, empty).shape == (0, 7, 6, sum(BRANCHES))
+
+
+def test_layers_of_which_some_are_frozen():
+  """Their norms have statistics of different kinds, and gradients all the same."""
+  norm = lambda train: batch_norm(train=train, dtype=jnp.float32)
+  layers = {"a": Pointwise(3, norm=norm(True), name="a"), "b": Pointwise(4, norm=norm(False), name="b")}
+
+  class Both(nn.Module):
+    joint: bool
+
+    @nn.compact
+    def __call__(self, x):
+      here = {name: layer.clone(parent=self) for name, layer in layers.items()}
+      here = pointwise_branches(here, x) if self.joint else here
+      return jnp.concatenate([layer(x) for layer in here.values()], axis=-1)
+
+  variables = Both(joint=False).init(jax.random.key(0), X)
+
+  def gradient(joint):
+    loss = lambda params: jnp.sin(
+      Both(joint).apply({**variables, "params": params}, X, mutable=["batch_stats"])[0]
+    ).sum()
+    return jax.grad(loss)(variables["params"])
+
+  for got, want in zip(jax.tree.leaves(gradient(True)), jax.tree.leaves(gradient(False)), strict=True):
+    assert np.abs(want).max() > 0
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4 * np.abs(want).max())

@@ -160,6 +160,12 @@ def test_a_loops_kernel_gradient_is_a_call_too():
   assert onednn.CALL in gradient
 
 
+def test_strided_input_gradients_with_groups_are_made_by_phases():
+  shape, geometry = (1, 8, 8, 4), Geometry((2, 2), ((1, 1), (1, 1)))
+  assert phased(shape, (3, 3, 2, 4), geometry._replace(groups=2))
+  assert not phased(shape, (3, 3, 4, 4), geometry)
+
+
 def test_unknown_and_missing_lowerings_are_refused(monkeypatch):
   with pytest.raises(ValueError, match="'fft': accepted is one of auto, xla, patches, winograd, onednn"):
     lowered_as("fft")

@@ -159,3 +159,17 @@ def test_large_groups_are_calls(dtype):
   assert y.dtype == dtype
   tolerance = 1e-5 if dtype == jnp.float32 else 2**-6
   np.testing.assert_allclose(np.float32(y), np.float32(expected), rtol=tolerance, atol=tolerance * 10)
+
+
+def test_branches_have_biases_all_or_none():
+  x, a, b, bias = arrays(9, (1, 2, 2, 3), (3, 2), (3, 2), (2,))
+  with pytest.raises(ValueError, match="all branches have a bias or none"):
+    pointwise_branches(x, [a, b], [None, bias], [True, True])
+
+
+@pytest.mark.parametrize("shape", [(0, 2, 3, 6), (2, 0, 3, 6), (2, 3, 0, 2, 6)])
+def test_maps_may_be_empty(shape):
+  x, kernels = jnp.zeros(shape), [jnp.zeros((6, 4)), jnp.zeros((6, 2))]
+  results = pointwise_branches(x, kernels, [None, None], [True, False])
+  assert [y.shape for y in results] == [(*shape[:-1], 4), (*shape[:-1], 2)]
+  assert pointwise(x, jnp.zeros((3, 4)), groups=2).shape == (*shape[:-1], 4)

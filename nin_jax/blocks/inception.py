@@ -49,6 +49,8 @@ class Inception(nn.Module):
     large_kernel: of the third branch: 5, or 3 as torchvision has it.
     linear: the 1×1 layers (of `POINTWISE_LAYERS`) that have no activation after them.
     conv, pointwise: the layers, `Conv` and `Pointwise` with what the network says of type, norm, activation and bias.
+    train: whether gradients will be taken, which the 1×1s that read the input then have together where that is faster:
+      see `layers.pointwise_branches`.
   """
 
   widths: InceptionWidths
@@ -56,6 +58,7 @@ class Inception(nn.Module):
   linear: Sequence[str] = ()
   conv: Callable[..., nn.Module] = Conv
   pointwise: Callable[..., nn.Module] = Pointwise
+  train: bool = False
 
   @nn.compact
   def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w d"]:
@@ -66,7 +69,9 @@ class Inception(nn.Module):
     widths = self.widths
     first = {"conv1x1": widths.conv1x1, "reduce3x3": widths.conv3x3 and widths.reduce3x3}
     first["reduce5x5"] = widths.conv5x5 and widths.reduce5x5
-    layers = pointwise_branches({name: layer(name) for name, width in first.items() if width}, x)
+    layers = {name: layer(name) for name, width in first.items() if width}
+    if self.train:
+      layers = pointwise_branches(layers, x)
 
     def read(name: str) -> Array:
       """What a branch begins with."""

@@ -1,9 +1,9 @@
 """1×1 and k×k convolutions with bias or normalisation, and activation."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
@@ -34,19 +34,25 @@ class _Convolution(nn.Module):
   bias_init: nn.initializers.Initializer = nn.initializers.zeros
   dtype: DTypeLike = jnp.float32
 
-  @nn.compact
-  def parameters(self, shape: tuple[int, ...]) -> tuple[Array, Array | None, bool, Callable[[Array], Array]]:
-    """The kernel, the bias, whether a ReLU comes with the convolution, and what comes after it."""
-    kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
-    relu = self.activation is nn.relu
-    rest = (lambda y: y) if relu or self.activation is None else self.activation
+  def _convolve(
+    self, operation: Callable[..., Array], x: Array, kernel_shape: tuple[int, ...], product: Array | None = None
+  ) -> Array:
+    """The layer's result; `product` is that of the operation without a norm's factor, where it was made before."""
+    kernel = self.param("kernel", self.kernel_init, kernel_shape, jnp.float32)
+    x, relu = x.astype(self.dtype), self.activation is nn.relu
     if self.norm is None:
-      return kernel, self.param("bias", self.bias_init, (self.features,), jnp.float32), relu, rest
-    norm = self.norm(name="norm", relu=relu)
-    folds = isinstance(norm, BatchNorm) and not norm.train and jnp.dtype(norm.dtype) == jnp.dtype(self.dtype)
-    if folds and not lowering.derived():
-      return *norm.folded(kernel), relu, rest
-    return kernel, None, False, lambda y: rest(norm(y))
+      bias = self.param("bias", self.bias_init, (self.features,), jnp.float32)
+      y = operation(x, kernel, bias, relu) if product is None else product
+    else:
+      norm = self.norm(name="norm", relu=relu)
+      folds = isinstance(norm, BatchNorm) and not norm.train and jnp.dtype(norm.dtype) == jnp.dtype(self.dtype)
+      if product is not None:
+        y = norm(product)
+      elif folds and not lowering.derived():
+        y = operation(x, *norm.folded(kernel), relu)
+      else:
+        y = norm(operation(x, kernel, None, False))
+    return y if relu or self.activation is None else self.activation(y)
 
 
 class Pointwise(_Convolution):
@@ -60,15 +66,16 @@ class Pointwise(_Convolution):
   groups: int = 1
   result_dtype: DTypeLike | None = None
 
+  @nn.compact
   def __call__(
     self, x: Float[Array, "n h w c"], product: Float[Array, "n h w d"] | None = None
   ) -> Float[Array, "n h2 w2 d"]:
-    """The layer's maps; `product` is `ops.pointwise` of its parameters, where `pointwise_branches` made it."""
-    kernel, bias, relu, rest = self.parameters((x.shape[-1] // self.groups, self.features))
-    if product is None:
-      x = x.astype(self.dtype)
-      product = ops.pointwise(x, kernel, bias, self.strides, self.groups, self.result_dtype, relu)
-    return rest(product)
+    """The layer's maps. `product` is for `pointwise_branches`, which makes it of several layers at once."""
+
+    def operation(x, kernel, bias, relu):
+      return ops.pointwise(x, kernel, bias, self.strides, self.groups, self.result_dtype, relu)
+
+    return self._convolve(operation, x, (x.shape[-1] // self.groups, self.features), product)
 
 
 class Conv(_Convolution):
@@ -80,10 +87,12 @@ class Conv(_Convolution):
   dilation: int | Sequence[int] = 1
   groups: int = 1
 
+  @nn.compact
   def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 d"]:
-    kernel, bias, relu, rest = self.parameters((*pair(self.kernel), x.shape[-1] // self.groups, self.features))
-    x = x.astype(self.dtype)
-    return rest(ops.conv(x, kernel, bias, self.strides, self.padding, self.dilation, self.groups, relu))
+    def operation(x, kernel, bias, relu):
+      return ops.conv(x, kernel, bias, self.strides, self.padding, self.dilation, self.groups, relu)
+
+    return self._convolve(operation, x, (*pair(self.kernel), x.shape[-1] // self.groups, self.features))
 
 
 class Dense(_Convolution):
@@ -98,14 +107,17 @@ class Dense(_Convolution):
 
   size: int | Sequence[int] = 1
 
+  @nn.compact
   def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 d"]:
-    size = pair(self.size)
-    kernel, bias, relu, rest = self.parameters((*size, x.shape[-1], self.features))
-    x = x.astype(self.dtype)
-    if x.shape[1:3] != size:
-      return rest(ops.conv(x, kernel, bias, padding="VALID", relu=relu))
-    flat = x.reshape(-1, 1, 1, math.prod(x.shape[1:]))
-    return rest(ops.pointwise(flat, kernel.reshape(-1, self.features), bias, relu=relu))
+    height, width = pair(self.size)
+
+    def operation(x, kernel, bias, relu):
+      if x.shape[1:3] != (height, width):
+        return ops.conv(x, kernel, bias, padding="VALID", relu=relu)
+      flat = x.reshape(-1, 1, 1, height * width * x.shape[-1])
+      return ops.pointwise(flat, kernel.reshape(-1, self.features), bias, relu=relu)
+
+    return self._convolve(operation, x, (height, width, x.shape[-1], self.features))
 
 
 def pointwise_branches(
@@ -113,22 +125,24 @@ def pointwise_branches(
 ) -> dict[str, Callable[[Array], Array]]:
   """The layers that are to be called with x, with their gradients in one where that is to be had.
 
-  See `ops.pointwise_branches`. As they are where each must make its own product: a single one, strided or grouped ones,
-  other kinds than `Pointwise`, layers that differ in more than their features, activations and first values, and where
-  a network is traced as it is written.
+  See `ops.pointwise_branches`; for training. As they are where each must make its own product: a single one, strided or
+  grouped ones, other kinds than `Pointwise`, layers that differ in type or in whether they have a norm, layers that
+  have no parameters yet, and where a network is traced as it is written.
   """
   kinds = {
     (pair(layer.strides), layer.groups, jnp.dtype(layer.dtype), layer.result_dtype, layer.norm is None)
-    if isinstance(layer, Pointwise)
+    if type(layer) is Pointwise and layer.has_variable("params", "kernel")
     else None
     for layer in layers.values()
   }
   if len(layers) < 2 or len(kinds) > 1 or None in kinds or lowering.plain():
     return dict(layers)
-  ((strides, groups, dtype, result_dtype, _),) = kinds
+  ((strides, groups, dtype, result_dtype, biased),) = kinds
   if strides != (1, 1) or groups > 1:
     return dict(layers)
-  parameters = [layer.parameters((x.shape[-1], layer.features)) for layer in layers.values()]
-  kernels, biases, relus, _ = zip(*parameters, strict=True)
-  products = ops.pointwise_branches(x.astype(dtype), kernels, biases, relus, result_dtype)
+  kernels = [layer.get_variable("params", "kernel") for layer in layers.values()]
+  biases = [layer.get_variable("params", "bias") if biased else None for layer in layers.values()]
+  relus = [biased and layer.activation is nn.relu for layer in layers.values()]
+  with jax.named_scope("+".join(layers)):
+    products = ops.pointwise_branches(x.astype(dtype), kernels, biases, relus, result_dtype)
   return {name: partial(layers[name], product=product) for name, product in zip(layers, products, strict=True)}

@@ -84,7 +84,7 @@ def init(
 @functools.lru_cache(maxsize=256)
 def _init(network: nn.Module, image_shape: tuple[int, int, int], train: bool) -> Callable[[dict], tuple[dict, dict]]:
   """`init` of a network: jitted, so that its shapes and what compiles its first values take one trace."""
-  convolution = lambda module, method: method == "__call__" and isinstance(module, (Conv, Dense, Pointwise))
+  convolution = lambda module, _: isinstance(module, (Conv, Dense, Pointwise))
 
   def of(keys: dict[str, Array]) -> tuple[dict, dict[str, Array]]:
     image = jnp.zeros((1, *image_shape))

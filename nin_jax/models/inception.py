@@ -87,7 +87,7 @@ class InceptionNet(nn.Module):
       if index and stages[index] != stages[index - 1]:
         window = self.last_pool_window if stages[index] == stages[-1] else 3
         x = Downsample(self.downsample, window, 2, pointwise, name=f"pool{stages[index - 1]}")(x)
-      x = module(widths, self.large_kernel, self.linear, conv, pointwise, name=name)(x)
+      x = module(widths, self.large_kernel, self.linear, conv, pointwise, train, name=name)(x)
       if train and name in self.auxiliary:
         head = AuxiliaryHead(
           self.num_classes,

@@ -5,6 +5,7 @@ well may g be shifted, the other way, or one by the rows and the other by the co
 it, and the form of the product.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -82,7 +83,7 @@ def kernel_gradient(
     layout: of the taps; None: as `choose` says. With strides only the maps can be shifted.
   """
   if geometry.groups > 1:
-    return _of_groups(x, g, kernel_shape, geometry, product)
+    return _of_groups(x, g, kernel_shape, geometry, product, layout)
   layout = layout or choose(x.shape, g.shape, kernel_shape, geometry)
   sides = [as_bits(x), as_bits(g)]
   sides[layout.columns] = jnp.concatenate(_shifted(sides, layout.columns, 1, kernel_shape, geometry), axis=-1)
@@ -103,7 +104,12 @@ def kernel_gradient(
 
 
 def _of_groups(
-  x: Array, g: Array, kernel_shape: tuple[int, ...], geometry: Geometry, product: Callable[[Array, Array], Array]
+  x: Array,
+  g: Array,
+  kernel_shape: tuple[int, ...],
+  geometry: Geometry,
+  product: Callable[[Array, Array], Array],
+  layout: Layout | None,
 ) -> Array:
   """`kernel_gradient` with groups: some of them are joined in a block, and a block's gradient is that without groups.
 
@@ -111,7 +117,7 @@ def _of_groups(
   """
   kh, kw, channels, features = kernel_shape
   groups, features = geometry.groups, features // geometry.groups
-  joined = -(-max(LEAST_BLOCK, groups * channels // MOST_BLOCKS) // channels)
+  joined = max(math.ceil(LEAST_BLOCK / channels), math.ceil(groups / MOST_BLOCKS))
   found = []
   for first in range(0, groups, joined):
     count = min(joined, groups - first)
@@ -120,7 +126,7 @@ def _of_groups(
       for side, width in ((x, channels), (g, features))
     )
     shape = (kh, kw, count * channels, count * features)
-    dkernel = kernel_gradient(maps, gradient, shape, geometry._replace(groups=1), product)
+    dkernel = kernel_gradient(maps, gradient, shape, geometry._replace(groups=1), product, layout)
     dkernel = dkernel.reshape(kh, kw, count, channels, count, features)
     found.extend(dkernel[:, :, group, :, group] for group in range(count))
   return jnp.stack(found, axis=3).reshape(kernel_shape)

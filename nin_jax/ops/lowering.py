@@ -1,6 +1,7 @@
 """How a convolution is computed: a pure function of its shape, its type and the backend.
 
-`xla`: XLA's own convolution. `patches`: a matrix product with the kernel's taps side by side. `winograd`: tiles in
+`xla`: XLA's own convolution. `patches`: a matrix product with the kernel's taps side by side (of depthwise ones a sum
+over taps). `winograd`: tiles in
 another basis, there a batch of 1×1s. `onednn`: calls into the oneDNN within XLA. The kernel's gradient of `patches` and
 `onednn` is a product that `correlation` lays out. All agree to float tolerance; which is the fastest on a CPU was read
 off `python -m benchmarks.ops` (docs/results/speed.md). On GPUs and TPUs it is XLA's.
@@ -87,7 +88,7 @@ def derived() -> bool:
 
 
 def plain() -> bool:
-  """Whether convolutions and batch normalisation are traced as they are, for JAX to derive their gradients."""
+  """Whether convolutions and normalisations are traced as they are, for JAX to derive their gradients."""
   return derived() or (_asked.get().lowering == AUTO and jax.default_backend() != "cpu")
 
 
@@ -107,7 +108,8 @@ def called(x: tuple[int, ...], kernel: tuple[int, ...], geometry: Geometry, dtyp
 def phased(x: tuple[int, ...], kernel: tuple[int, ...], geometry: Geometry) -> bool:
   """Whether, in that context, a strided convolution's input gradient is made phase by phase, and not by XLA as one.
 
-  In "auto" where each phase is worth a call: below, XLA's is 1.1 to 1.5 times as fast (but slow in loops).
+  In "auto" where each phase is worth a call: below, XLA's is 1.1 to 1.5 times as fast (but slow in loops, and with
+  groups).
   """
   asked = _asked.get()
   large = _macs(x, kernel, geometry) >= LEAST_CALLED * math.prod(geometry.strides)

@@ -17,10 +17,11 @@ def local_response_norm(
 
   Krizhevsky et al. 2012, section 3.3, with Caffe's alpha (divided by the window's size) and k = 1, as in GoogLeNet.
 
-  On CPUs the gradient is written out, in reverse mode alone, where alpha, beta and k are numbers. With u the sum in
-  brackets and S a sum over the window, dx = dy · u^-beta - 2 · alpha / size · beta · x · S(dy · x · u^(-beta - 1)):
-  what comes before a window is computed once there. Derived, XLA computes it anew for each channel of the window, the
-  gradient of a pool that follows included.
+  On CPUs the gradient is written out, in reverse mode alone (any other: `lowering.lowered_as("xla")`), where alpha,
+  beta and k are numbers. With u the sum in brackets and S a sum over the window it is
+  dx = dy · u^-beta - 2 · alpha / size · beta · x · S(dy · x · u^(-beta - 1)): what comes before a window is computed
+  once there. Derived, XLA computes it anew for each channel of the window, and with it the gradient of a pool that
+  follows.
 
   Args:
     x: maps, channels last; computed in float32.

@@ -1,6 +1,7 @@
 """The 1×1 convolution: one matrix applied at every position."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from functools import partial
 
@@ -54,7 +55,7 @@ def pointwise(
     x = x[..., ::row_stride, ::column_stride, :]
   shape, dtype = (*x.shape[:-1], features), jnp.dtype(dtype or x.dtype)
   if groups > 1:
-    geometry, maps = Geometry(groups=groups), x.reshape(-1, *x.shape[-3:])
+    geometry, maps = Geometry(groups=groups), x.reshape(math.prod(x.shape[:-3]), *x.shape[-3:])
     if (
       dtype == x.dtype
       and lowering.chosen(lowering.FORWARD, maps.shape, (1, 1, *kernel.shape), geometry, dtype) == "onednn"
@@ -85,15 +86,20 @@ def pointwise_branches(
 
   Args:
     x: see `pointwise`.
-    kernels, biases, relus: of each branch; either all have a bias or none has.
+    kernels, biases, relus: of each branch.
     dtype: of the results; None: that of x.
+
+  Raises:
+    ValueError: some have a bias, and some have none.
   """
+  if len({bias is None for bias in biases}) > 1:
+    raise ValueError("either all branches have a bias or none has")
   if lowering.plain():
     branches = zip(kernels, biases, relus, strict=True)
     return tuple(pointwise(x, kernel, bias, dtype=dtype, relu=relu) for kernel, bias, relu in branches)
   flat = x.reshape(-1, x.shape[-1])
   results = _apply(flat, tuple(kernels), tuple(biases), tuple(relus), jnp.dtype(dtype or x.dtype))
-  return tuple(y.reshape(*x.shape[:-1], -1) for y in results)
+  return tuple(y.reshape(*x.shape[:-1], y.shape[-1]) for y in results)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))

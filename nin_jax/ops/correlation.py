@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float
 
 from nin_jax.ops import patches, products
@@ -86,6 +87,13 @@ def kernel_gradient(
     return _of_groups(x, g, kernel_shape, geometry, product, layout)
   layout = layout or choose(x.shape, g.shape, kernel_shape, geometry)
   sides = [as_bits(x), as_bits(g)]
+  if layout[:2] == (
+    MAPS,
+    MAPS,
+  ):  # padded once: padded for each axis, XLA asks of each element of each tap where it lies
+    margins = [(0, 0, 0), *((low, high, 0) for low, high in geometry.pads), (0, 0, 0)]
+    sides[MAPS] = lax.pad(sides[MAPS], jnp.zeros((), sides[MAPS].dtype), margins)
+    geometry = geometry._replace(pads=((0, 0), (0, 0)))
   sides[layout.columns] = jnp.concatenate(_shifted(sides, layout.columns, 1, kernel_shape, geometry), axis=-1)
   rows = _shifted(sides, layout.rows, 0, kernel_shape, geometry)
   if not layout.apart:

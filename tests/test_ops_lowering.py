@@ -37,6 +37,7 @@ def test_large_groups_are_calls_and_no_kernel_gradient_with_groups_is_xlas(dtype
   assert chosen(FORWARD, 16, 8, 32, 32, 3, dtype=dtype, groups=4, looped=True) == "patches"
   assert chosen(FORWARD, 16, 8, 32, 32, 3, dtype=dtype, groups=32) == "patches"
   assert chosen(FORWARD, 64, 16, 96, 96, 5, "cpu", dtype, groups=96) == "patches"
+  assert choose(FORWARD, (4, 16, 16, 8), (12, 12, 1, 8), Geometry(groups=8), jnp.dtype(dtype), "cpu") == "xla"
   for groups in (2, 32):
     assert chosen(KERNEL, 16, 8, 32, 32, 3, dtype=dtype, groups=groups) == "patches"
     assert chosen(KERNEL, 64, 56, 32, 32, 3, "cpu", dtype, groups=groups) == "patches"

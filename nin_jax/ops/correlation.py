@@ -87,10 +87,8 @@ def kernel_gradient(
     return _of_groups(x, g, kernel_shape, geometry, product, layout)
   layout = layout or choose(x.shape, g.shape, kernel_shape, geometry)
   sides = [as_bits(x), as_bits(g)]
-  if layout[:2] == (
-    MAPS,
-    MAPS,
-  ):  # padded once: padded for each axis, XLA asks of each element of each tap where it lies
+  if layout.rows == layout.columns == MAPS:
+    # Padded once: padded for each axis, XLA asks of each element of each tap whether it lies within.
     margins = [(0, 0, 0), *((low, high, 0) for low, high in geometry.pads), (0, 0, 0)]
     sides[MAPS] = lax.pad(sides[MAPS], jnp.zeros((), sides[MAPS].dtype), margins)
     geometry = geometry._replace(pads=((0, 0), (0, 0)))

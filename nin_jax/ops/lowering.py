@@ -1,10 +1,10 @@
 """How a convolution is computed: a pure function of its shape, its type and the backend.
 
-`xla`: XLA's own convolution. `patches`: a matrix product with the kernel's taps side by side (of depthwise ones a sum
-over taps). `winograd`: tiles in
-another basis, there a batch of 1×1s. `onednn`: calls into the oneDNN within XLA. The kernel's gradient of `patches` and
-`onednn` is a product that `correlation` lays out. All agree to float tolerance; which is the fastest on a CPU was read
-off `python -m benchmarks.ops` (docs/results/speed.md). On GPUs and TPUs it is XLA's.
+`xla`: XLA's own convolution. `patches`: a matrix product with the kernel's taps side by side; of depthwise ones a sum
+over taps. `winograd`: tiles in another basis, there a batch of 1×1s. `onednn`: calls into the oneDNN within XLA. The
+kernel's gradient of `patches` and `onednn` is a product that `correlation` lays out. All agree to float tolerance;
+which is the fastest on a CPU was read off `python -m benchmarks.ops` (docs/results/speed.md). On GPUs and TPUs it is
+XLA's.
 """
 
 import contextlib
@@ -161,7 +161,8 @@ def choose(
   calls = _calls(backend, x, kernel, geometry)
   if geometry.groups > 1 and not calls:
     # XLA's kernel gradient of 32 groups takes 400 times as long as that of patches, its depthwise convolution 40.
-    return "patches" if of == KERNEL or kernel[2] == 1 or looped else "xla"
+    summed = kernel[2] == 1 and math.prod(kernel[:2]) <= MOST_TAPS
+    return "patches" if of == KERNEL or summed or looped else "xla"
   if calls and (geometry.groups > 1 or jnp.dtype(dtype) == jnp.bfloat16 or kernel[:2] == (1, 1)):
     return "onednn"
   if takes("winograd", x, kernel, geometry) and _tiles_pay(of, calls, x, kernel, geometry):
@@ -177,6 +178,7 @@ def choose(
 
 
 LEAST_CALLED = 50_000_000  # multiply-accumulates: below, little is gained, and programs without calls can be cached
+MOST_TAPS = 128  # of a depthwise kernel that is summed over: each is a line of the program
 AS_OF_GROUPS = 64  # channels that a narrower group counts as there: without calls it takes as long
 
 

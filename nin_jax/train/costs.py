@@ -7,6 +7,7 @@ import jax
 
 from nin_jax.cost import roofline
 from nin_jax.train import budget
+from nin_jax.train.kept_count import kept
 from nin_jax.train.setup import Setup
 
 
@@ -30,11 +31,15 @@ class Costs:
 
   @functools.cached_property
   def step_flops(self) -> int:
-    """Of one step of training."""
-    network, config_train = self._setup.network, self._setup.config.train
-    unmapped = network.clone(options=dataclasses.replace(network.options, axis_name=None))
-    cost = budget.training_cost(unmapped, config_train, self._setup.image_shape, self._setup.variables)
-    return cost.total["train_flops"] * self.batch_size
+    """Of one step of training; that of an image is kept for later starts, whose first line it would delay."""
+    network, config, image_shape = self._setup.network, self._setup.config, self._setup.image_shape
+
+    def of_image() -> int:
+      unmapped = network.clone(options=dataclasses.replace(network.options, axis_name=None))
+      return budget.training_cost(unmapped, config.train, image_shape, self._setup.variables).total["train_flops"]
+
+    key = {"model": config.model.to_dict(), "train": config.train.to_dict(), "precision": config.precision}
+    return kept(key | {"image_shape": list(image_shape)}, of_image) * self.batch_size
 
   @functools.cached_property
   def peak(self) -> float | None:

@@ -1,0 +1,63 @@
+"""A count that is kept between starts, beside the compiled programs: tracing a network takes longer than reading it."""
+
+import contextlib
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+import jax
+
+import nin_jax
+from nin_jax.train.storage import replace
+
+NAME = "counts.json"
+MOST = 1024  # the newest are kept
+
+
+def kept(key: Mapping[str, object], count: Callable[[], int]) -> int:
+  """What `count` returns, or what it returned for an equal key in an earlier process with the same code.
+
+  Kept in JAX's persistent compilation cache's directory; where there is none, or none that can be read and written,
+  it is counted.
+
+  Args:
+    key: what the count is a function of, besides the code; JSON values.
+    count: returns a whole number more than 0.
+  """
+  directory = jax.config.jax_compilation_cache_dir
+  if not directory or "://" in directory or not jax.config.jax_enable_compilation_cache:
+    return count()
+  path = Path(directory) / NAME
+  name = hashlib.sha256(json.dumps([_code(), key], sort_keys=True).encode()).hexdigest()[:32]
+  found = _read(path).get(name)
+  if type(found) is int and found > 0:
+    return found
+  made = count()
+  others = {other: number for other, number in _read(path).items() if other != name}  # other processes write too
+  newest = dict([*others.items(), (name, made)][-MOST:])
+  with contextlib.suppress(OSError):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace(path, (json.dumps(newest, indent=0) + "\n").encode())
+  return made
+
+
+def _read(path: Path) -> dict:
+  try:
+    read = json.loads(path.read_text())
+  except (OSError, ValueError):
+    return {}
+  return read if isinstance(read, dict) else {}
+
+
+@functools.cache
+def _code() -> str:
+  """Of all that a count depends on besides its key: this package's sources, and the libraries that trace."""
+  digest = hashlib.sha256(" ".join(version(name) for name in ("jax", "jaxlib", "flax")).encode())
+  root = Path(nin_jax.__file__).parent
+  for path in sorted(root.rglob("*.py")):
+    digest.update(f"{path.relative_to(root)}\n".encode())
+    digest.update(path.read_bytes())
+  return digest.hexdigest()

@@ -40,7 +40,6 @@ def arrays(seed, *shapes):
     ((2, 2), 3, 1, [(1, 1), (1, 1)], 1, 1),
     ((3, 3), 2, ((-1, 0), (0, -2)), [(-1, 0), (0, -2)], 1, 1),
     ((3, 3), 2, "SAME", "SAME", 2, 1),
-    ((3, 3), 1, ((-1, 1), (0, -1)), [(-1, 1), (0, -1)], 1, 1),
     ((3, 3), 1, ((-1, 1), (2, -1)), [(-1, 1), (2, -1)], 1, 2),
   ],
 )
@@ -83,8 +82,8 @@ def test_values_and_gradients_are_those_of_xla(kernel, strides, padding, xla_pad
 
 @pytest.mark.parametrize(
   ("channels", "groups", "features", "strides", "dilation"),
-  [(40, 40, 40, 1, 1), (24, 24, 72, 2, 1), (48, 4, 16, 2, 1), (48, 8, 24, 1, 2)],
-  ids=["depthwise", "with a multiplier", "strided", "dilated"],
+  [(40, 40, 40, 1, 1), (24, 24, 72, 2, 1), (48, 8, 24, 1, 2)],
+  ids=["depthwise", "strided with a multiplier", "dilated"],
 )
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize("lowering", ["patches", "onednn"])

@@ -3,6 +3,7 @@
 import json
 
 import jax
+import numpy as np
 import pytest
 
 from configs import inception_digits
@@ -29,6 +30,12 @@ def test_an_equal_key_is_counted_once(cache):
   assert kept({"name": "a", "width": 3}, never) == 7
   assert kept({"width": 4, "name": "a"}, lambda: 8) == 8
   assert sorted(json.loads((cache / NAME).read_text()).values()) == [7, 8]
+
+
+def test_a_config_s_values_may_be_of_numpy(cache):
+  assert kept({"rate": np.float32(0.5)}, lambda: 7) == 7
+  assert kept({"rate": np.float32(0.25)}, lambda: 8) == 8
+  assert kept({"rate": np.float32(0.5)}, never) == 7
 
 
 def test_other_code_counts_anew(cache, monkeypatch):

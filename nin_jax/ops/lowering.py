@@ -160,7 +160,7 @@ def choose(
     return "xla"
   calls = _calls(backend, x, kernel, geometry)
   if geometry.groups > 1 and not calls:
-    # XLA's kernel gradient of 32 groups takes 400 times as long as that of patches, its depthwise convolution 40.
+    # XLA's kernel gradient of 32 groups takes 200 times as long as that of patches, its depthwise convolution 40.
     summed = kernel[2] == 1 and math.prod(kernel[:2]) <= MOST_TAPS
     return "patches" if of == KERNEL or summed or looped else "xla"
   if calls and (geometry.groups > 1 or jnp.dtype(dtype) == jnp.bfloat16 or kernel[:2] == (1, 1)):

@@ -1,4 +1,4 @@
-"""Convolutions as one matrix product, the kernel's taps side by side (im2col)."""
+"""Convolutions as one matrix product, the kernel's taps side by side (im2col); depthwise ones as a sum over taps."""
 
 from collections.abc import Sequence
 from functools import reduce

@@ -24,14 +24,14 @@ def kept(key: Mapping[str, object], count: Callable[[], int]) -> int:
   it is counted.
 
   Args:
-    key: what the count is a function of, besides the code; JSON values.
+    key: what the count is a function of, besides the code; values in JSON, or as they print themselves.
     count: returns a whole number more than 0.
   """
   directory = jax.config.jax_compilation_cache_dir
   if not directory or "://" in directory or not jax.config.jax_enable_compilation_cache:
     return count()
   path = Path(directory) / NAME
-  name = hashlib.sha256(json.dumps([_code(), key], sort_keys=True).encode()).hexdigest()[:32]
+  name = hashlib.sha256(json.dumps([_code(), key], sort_keys=True, default=str).encode()).hexdigest()[:32]
   found = _read(path).get(name)
   if type(found) is int and found > 0:
     return found

@@ -17,7 +17,7 @@ demo: $(RUN)
 	  --config.train.epochs=5.0 --workdir=workdirs/demo
 
 test: $(DEV)
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist=loadfile
 
 lint: $(DEV)
 	$(BIN)/ruff check .

@@ -68,7 +68,7 @@ def main() -> None:
   imports: dict[str, list[float]] = {code: [] for code in IMPORTS}
   for code in IMPORTS:
     imported(code)  # from the disk's cache from here on
-  for _ in range(2 * asked.rounds + 1):
+  for _ in range(2 * asked.rounds - 1):
     for code, seconds in imports.items():
       seconds.append(imported(code))
   of_imports = {code: statistics.median(seconds) for code, seconds in imports.items()}

@@ -244,12 +244,21 @@ def test_records_that_cannot_be_read_are_the_directorys_fault(opened, monkeypatc
   read = source.Records.__getitem__
   assert len(read(p._records["train"], 0)["image"]) > 50
 
-  def fail(self, index):
+  def fail(self, indices):
     raise source.DamagedRecords("chunk 3 of x.array_record")
 
-  monkeypatch.setattr(source.Records, "__getitem__", fail)
+  monkeypatch.setattr(source.Records, "__getitems__", fail)
   with pytest.raises(ConfigError, match=r"data.dir=''.*whole record files; chunk 3 of x.array_record"):
     p.train_batch(0)
+
+
+def test_an_image_may_come_twice_in_what_is_read_at_once(opened):
+  p = opened(name="digits", pipeline="stream", image_size=0, train_split="train[:7]", batch_size=20)
+  indices = order.batch(0, 1, 20, 7)
+  assert len(set(indices)) == 7
+  images, batch = p.images(np.arange(7)), p.train_batch(1)
+  np.testing.assert_array_equal(batch["images"], images[indices])
+  assert batch["labels"].tolist() == [p._records["train"][int(index)]["label"] for index in indices]
 
 
 def test_a_record_of_a_prepared_set_is_named_by_its_number(opened):

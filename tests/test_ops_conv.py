@@ -1,6 +1,6 @@
 """The k×k convolution against XLA's."""
 
-from functools import partial
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -18,47 +18,19 @@ def arrays(seed, *shapes):
   return [rng.normal(size=shape).astype(np.float32) for shape in shapes]
 
 
-@pytest.mark.parametrize(
-  ("kernel", "strides", "padding", "xla_padding", "dilation", "groups"),
-  [
-    ((3, 3), 1, "SAME", "SAME", 1, 1),
-    ((5, 5), 1, "SAME", "SAME", 1, 1),
-    ((3, 3), 2, "SAME", "SAME", 1, 1),
-    ((3, 2), (2, 1), "SAME", "SAME", 1, 2),
-    ((3, 3), 2, "VALID", "VALID", 1, 1),
-    ((7, 7), 2, 3, [(3, 3), (3, 3)], 1, 1),
-    ((3, 3), 1, ((2, 0), (1, 3)), [(2, 0), (1, 3)], 1, 1),
-    ((3, 3), 1, "SAME", "SAME", 2, 1),
-    ((3, 3), 2, "SAME", "SAME", (1, 2), 2),
-    ((3, 3), 1, "VALID", "VALID", 3, 1),
-    ((3, 3), 2, 1, [(1, 1), (1, 1)], 1, 4),
-    ((1, 1), 1, "VALID", "VALID", 1, 1),
-    ((3, 3), 1, ((-1, 0), (0, -2)), [(-1, 0), (0, -2)], 1, 1),
-    ((3, 2), (2, 1), "SAME", "SAME", 1, 1),
-    ((2, 3), (1, 3), "VALID", "VALID", 1, 1),
-    ((1, 1), 2, "VALID", "VALID", 1, 1),
-    ((2, 2), 3, 1, [(1, 1), (1, 1)], 1, 1),
-    ((3, 3), 2, ((-1, 0), (0, -2)), [(-1, 0), (0, -2)], 1, 1),
-    ((3, 3), 2, "SAME", "SAME", 2, 1),
-    ((3, 3), 1, ((-1, 1), (2, -1)), [(-1, 1), (2, -1)], 1, 2),
-  ],
-)
-@pytest.mark.parametrize("relu", [False, True])
-@pytest.mark.parametrize("lowering", [AUTO, *LOWERINGS])
-def test_values_and_gradients_are_those_of_xla(kernel, strides, padding, xla_padding, dilation, groups, lowering, relu):
-  if lowering == "onednn" and not onednn.available():
-    pytest.skip("this machine's XLA has no oneDNN")
-  x, kernel, bias = arrays(0, (2, 9, 8, 4), (*kernel, 4 // groups, 8), (8,))
+@functools.cache
+def of_xla(window, strides, padding, dilation, groups, relu):
+  """A result and its gradients, as XLA has them: see `test_values_and_gradients_are_those_of_xla`."""
   twice = lambda value: (value, value) if isinstance(value, int) else value
 
-  def xla(x, kernel, bias):
-    if not isinstance(xla_padding, str):  # XLA's own gradient is wrong where it is to crop and to pad
-      x = lax.pad(x, 0.0, [(0, 0, 0), *((low, high, 0) for low, high in xla_padding), (0, 0, 0)])
+  def convolved(x, kernel, bias):
+    if not isinstance(padding, str):  # XLA's own gradient is wrong where it is to crop and to pad
+      x = lax.pad(x, 0.0, [(0, 0, 0), *((*twice(of_axis), 0) for of_axis in twice(padding)), (0, 0, 0)])
     y = bias + lax.conv_general_dilated(
       x,
       kernel,
       twice(strides),
-      xla_padding if isinstance(xla_padding, str) else "VALID",
+      padding if isinstance(padding, str) else "VALID",
       rhs_dilation=twice(dilation),
       feature_group_count=groups,
       dimension_numbers=("NHWC", "HWIO", "NHWC"),
@@ -66,16 +38,61 @@ def test_values_and_gradients_are_those_of_xla(kernel, strides, padding, xla_pad
     )
     return jax.nn.relu(y) if relu else y
 
+  return pulled(convolved, window, groups)
+
+
+def pulled(function, window, groups):
+  """(y, dx, dkernel, dbias) of a convolution of the same numbers."""
+  primals = arrays(0, (2, 9, 8, 4), (*window, 4 // groups, 8), (8,))
+
+  @jax.jit
+  def run(*primals):
+    y, vjp = jax.vjp(function, *primals)
+    return y, *vjp(jnp.asarray(arrays(1, y.shape)[0]))
+
+  return run(*primals)
+
+
+GEOMETRIES = [
+  ((3, 3), 1, "SAME", 1, 1),
+  ((5, 5), 1, "SAME", 1, 1),
+  ((3, 3), 2, "SAME", 1, 1),
+  ((3, 2), (2, 1), "SAME", 1, 2),
+  ((3, 3), 2, "VALID", 1, 1),
+  ((7, 7), 2, 3, 1, 1),
+  ((3, 3), 1, ((2, 0), (1, 3)), 1, 1),
+  ((3, 3), 1, "SAME", 2, 1),
+  ((3, 3), 2, "SAME", (1, 2), 2),
+  ((3, 3), 1, "VALID", 3, 1),
+  ((3, 3), 2, 1, 1, 4),
+  ((1, 1), 1, "VALID", 1, 1),
+  ((3, 3), 1, ((-1, 0), (0, -2)), 1, 1),
+  ((3, 2), (2, 1), "SAME", 1, 1),
+  ((2, 3), (1, 3), "VALID", 1, 1),
+  ((1, 1), 2, "VALID", 1, 1),
+  ((2, 2), 3, 1, 1, 1),
+  ((3, 3), 2, ((-1, 0), (0, -2)), 1, 1),
+  ((3, 3), 2, "SAME", 2, 1),
+  ((3, 3), 1, ((-1, 1), (2, -1)), 1, 2),
+]
+
+
+@pytest.mark.parametrize("lowering", [AUTO, *LOWERINGS])
+@pytest.mark.parametrize(
+  ("number", "window", "strides", "padding", "dilation", "groups"),
+  [(number, *geometry) for number, geometry in enumerate(GEOMETRIES)],
+)
+def test_values_and_gradients_are_those_of_xla(number, window, strides, padding, dilation, groups, lowering):
+  if lowering == "onednn" and not onednn.available():
+    pytest.skip("this machine's XLA has no oneDNN")
+  relu = (number + [AUTO, *LOWERINGS].index(lowering)) % 2 == 0  # each geometry with and without, each lowering too
+
   def ours(x, kernel, bias):
     with lowered_as(lowering):
       return conv(x, kernel, bias, strides, padding, dilation, groups, relu)
 
-  @partial(jax.jit, static_argnums=0)
-  def run(function, *primals):
-    y, vjp = jax.vjp(function, *primals)
-    return y, *vjp(jnp.asarray(arrays(1, y.shape)[0]))
-
-  for got, want in zip(run(ours, x, kernel, bias), run(xla, x, kernel, bias), strict=True):
+  wanted = of_xla(window, strides, padding, dilation, groups, relu)
+  for got, want in zip(pulled(ours, window, groups), wanted, strict=True):
     assert got.shape == want.shape
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
 

@@ -37,17 +37,23 @@ def test_convolution_and_kernels_gradient_are_xlas(window, geometry, size, chann
     jnp.asarray(noise(0, 2, size, size + 1, channels), dtype),
     jnp.asarray(noise(1, *window, channels, 8), dtype),
   )
-  y, want = (
-    onednn.forward(x, kernel, geometry),
-    xla.forward(x.astype(jnp.float32), kernel.astype(jnp.float32), geometry),
-  )
-  assert y.dtype == jnp.float32
-  np.testing.assert_allclose(y, want, rtol=1e-4, atol=2e-4)
-  g = jnp.asarray(noise(2, *want.shape), dtype)
+  g = jnp.asarray(noise(2, *jax.eval_shape(lambda: xla.forward(x, kernel, geometry)).shape), dtype)
   shapes = kernel.shape, geometry
-  dkernel = correlation.kernel_gradient(x, g, *shapes, onednn.product_kernel_gradient)
-  assert dkernel.dtype == jnp.float32
-  np.testing.assert_allclose(dkernel, xla.kernel_gradient(x, g, *shapes), rtol=1e-3, atol=2e-3)
+
+  @jax.jit
+  def of_onednn(x, kernel, g):
+    y = onednn.forward(x, kernel, geometry)
+    return y, correlation.kernel_gradient(x, g, *shapes, onednn.product_kernel_gradient)
+
+  @jax.jit
+  def of_xla(x, kernel, g):
+    y = xla.forward(x.astype(jnp.float32), kernel.astype(jnp.float32), geometry)
+    return y, xla.kernel_gradient(x, g, *shapes)
+
+  (y, dkernel), (want, wanted) = of_onednn(x, kernel, g), of_xla(x, kernel, g)
+  assert y.dtype == dkernel.dtype == jnp.float32
+  np.testing.assert_allclose(y, want, rtol=1e-4, atol=2e-4)
+  np.testing.assert_allclose(dkernel, wanted, rtol=1e-3, atol=2e-3)
 
 
 def test_bias_and_relu_come_before_the_one_rounding_to_bfloat16():

@@ -32,6 +32,11 @@ CONFIG = (
   return config
 """
 )
+IMPATIENT = """
+from nin_jax.train import processes
+
+processes.HEARTBEAT_SECONDS = 10
+"""
 
 
 @pytest.fixture(scope="module")
@@ -178,8 +183,12 @@ def test_sigterm_to_one_process_stops_all_at_one_step_and_they_go_on(config, one
 
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
-def test_a_process_that_dies_ends_the_other_with_a_message(victim, config, tmp_path):
-  started = pair(config, f"--workdir={tmp_path}", "--config.train.steps=100000", "--config.checkpoint.every_steps=2")
+def test_a_process_that_dies_ends_the_other_with_a_message(victim, tmp_path):
+  (tmp_path / "impatient.py").write_text(CONFIG + IMPATIENT)
+  config = f"--config={tmp_path / 'impatient.py'}"
+  started = pair(
+    config, f"--workdir={tmp_path / 'run'}", "--config.train.steps=100000", "--config.checkpoint.every_steps=2"
+  )
   started[0].wait_for("step 5/")
   started[victim].process.kill()
   killed = time.monotonic()
@@ -190,7 +199,7 @@ def test_a_process_that_dies_ends_the_other_with_a_message(victim, config, tmp_p
   # JAX's own service ends a process that has lost process 0, which is where it runs.
   assert "another process of this run has ended" in stderr or "another task died" in stderr
   assert "Traceback" not in stderr
-  with Checkpoints(tmp_path, 1, read_only=True) as checkpoints:
+  with Checkpoints(tmp_path / "run", 1, read_only=True) as checkpoints:
     assert checkpoints.steps
     checkpoints.variables()
 

@@ -149,8 +149,7 @@ def test_eight_devices_give_what_one_gives():
     assert_close(eight.metrics[number], one.metrics[number])
 
 
-@pytest.mark.parametrize("device_count", [1, 8])
-@pytest.mark.parametrize("lowering", ["patches", "winograd", "onednn"])
+@pytest.mark.parametrize(("lowering", "device_count"), [("patches", 1), ("winograd", 8), ("onednn", 1), ("onednn", 8)])
 def test_a_lowering_changes_how_and_not_what(lowering, device_count):
   if lowering == "onednn" and not onednn.available():
     pytest.skip("this machine's XLA has no oneDNN")

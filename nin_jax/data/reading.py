@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import ClassVar
 
 import grain
 import numpy as np
@@ -22,7 +23,7 @@ from nin_jax.data.faults import BrokenImage, DamagedRecords, NoneReadable
 
 CHUNK = 32  # images
 _MAX_THREADS = 16
-_CHUNKS_A_WORKER = 8  # a process takes seconds to start: not for fewer
+_CHUNKS_A_WORKER = 32  # a process takes some 3 s to start, as long as it reads 1,000 JPEGs of 500×375: not for fewer
 
 Findings = tuple[tuple[str, int, str], ...]  # kind, index, reason
 
@@ -43,8 +44,10 @@ class Chunks(abc.ABC):
     part: images in it.
     batch_size: of the global batch.
     chunk: images a chunk; the last of a part may have fewer.
+    replaces: whether the place of an image that is skipped is taken by the next readable one.
   """
 
+  replaces: ClassVar[bool] = True
   records: Sequence[dict]
   shape: tuple[int, int, int]
   resize: str
@@ -65,8 +68,13 @@ class Chunks(abc.ABC):
     """How many there are."""
 
   @abc.abstractmethod
-  def _image(self, batch: int, position: int, findings: list) -> tuple[np.ndarray, int] | None:
-    """Image and label at a position of a global batch; None where there is none."""
+  def _index(self, batch: int, position: int) -> int | None:
+    """That of the image at a position of a global batch; None where there is none."""
+
+  def _choose(self, batch: int, position: int) -> Callable[[int, int], geometry.Box | None]:
+    """Which part of that image is taken, see `decode.decode`."""
+    del batch, position
+    return decode.framing(self.resize)
 
   def __len__(self) -> int:
     """Without end: a worker that comes to one keeps its last chunk's memory. Beyond the last batch is only padding."""
@@ -74,34 +82,52 @@ class Chunks(abc.ABC):
 
   def __getitem__(self, number: int) -> dict:
     batch, place = divmod(number, self.per_batch)
-    positions = range(self.part)[place * self.chunk : (place + 1) * self.chunk]
+    positions = range(self.offset, self.offset + self.part)[place * self.chunk : (place + 1) * self.chunk]
+    indices = [self._index(batch, position) for position in positions]
+    records = self._records_at([index for index in indices if index is not None])
     images = np.zeros((len(positions), *self.shape), np.uint8)
     labels, mask = np.zeros(len(positions), np.int32), np.zeros(len(positions), np.uint8)
     findings: list[tuple[str, int, str]] = []
-    for row, position in enumerate(positions):
-      if (found := self._image(batch, self.offset + position, findings)) is not None:
+    for row, (index, position) in enumerate(zip(indices, positions, strict=True)):
+      if index is None:
+        continue
+      if (found := self._image(index, records.get(index), self._choose(batch, position), findings)) is not None:
         images[row], labels[row] = found
         mask[row] = 1
     return {"images": images, "labels": labels, "mask": mask, "findings": tuple(findings)}
 
-  def _read(self, index: int, choose: Callable, findings: list) -> tuple[np.ndarray, int] | None:
+  def _records_at(self, indices: list[int]) -> dict[int, dict]:
+    """Records by their indices, read at once, which is much faster for small ones; {} where one can't be read."""
     try:
-      return decode.read(self.records, index, self.shape, choose)
+      return dict(zip(indices, self.records.__getitems__(indices), strict=True)) if indices else {}
+    except (OSError, DamagedRecords):
+      return {}
+
+  def _image(self, index: int, record: dict | None, choose: Callable, findings: list) -> tuple[np.ndarray, int] | None:
+    """Returns image and label; None where there is none.
+
+    Args:
+      index: of the image, or the first to try in the split's order.
+      record: what is there, where it has been read already.
+      choose: see `_choose`.
+      findings: gets what is wrong.
+    """
+    size = len(self.records)
+    for number in range(size):
+      if found := self._read((index + number) % size, record if number == 0 else None, choose, findings):
+        return found
+      if not (self.skip and self.replaces) or findings[-1][0] == "damaged":
+        return None
+    findings.append(("none", *findings[-1][1:]))
+    return None
+
+  def _read(self, index: int, record: dict | None, choose: Callable, findings: list) -> tuple[np.ndarray, int] | None:
+    try:
+      return decode.read(self.records, index, self.shape, choose, record)
     except BrokenImage as fault:
       findings.append(("broken", index, fault.reason))
     except DamagedRecords as fault:
       findings.append(("damaged", index, str(fault)))
-    return None
-
-  def _readable(self, first: int, choose: Callable, findings: list) -> tuple[np.ndarray, int] | None:
-    """The image at an index, or where broken ones are skipped, the next in the split's order that can be read."""
-    size = len(self.records)
-    for index in range(first, first + size):
-      if found := self._read(index % size, choose, findings):
-        return found
-      if not self.skip or findings[-1][0] == "damaged":
-        return None
-    findings.append(("none", *findings[-1][1:]))
     return None
 
 
@@ -122,13 +148,14 @@ class TrainChunks(Chunks):
   def batches(self) -> int:
     return len(self) // self.per_batch
 
-  def _image(self, batch: int, position: int, findings: list) -> tuple[np.ndarray, int] | None:
-    choose = decode.framing(self.resize)
-    if self.area:
-      draw = functools.partial(geometry.random_part, self.seed, batch, position)
-      choose = functools.partial(draw, area=self.area, aspect=self.aspect)
-    first = order.index(self.seed, batch * self.batch_size + position, len(self.records))
-    return self._readable(first, choose, findings)
+  def _index(self, batch: int, position: int) -> int:
+    return order.index(self.seed, batch * self.batch_size + position, len(self.records))
+
+  def _choose(self, batch: int, position: int) -> Callable[[int, int], geometry.Box | None]:
+    if not self.area:
+      return super()._choose(batch, position)
+    draw = functools.partial(geometry.random_part, self.seed, batch, position)
+    return functools.partial(draw, area=self.area, aspect=self.aspect)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,15 +166,16 @@ class EvalChunks(Chunks):
     count: how many.
   """
 
+  replaces = False
   count: int
 
   @property
   def batches(self) -> int:
     return -(-self.count // self.batch_size)
 
-  def _image(self, batch: int, position: int, findings: list) -> tuple[np.ndarray, int] | None:
+  def _index(self, batch: int, position: int) -> int | None:
     index = batch * self.batch_size + position
-    return self._read(index, decode.framing(self.resize), findings) if index < self.count else None
+    return index if index < self.count else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,8 +192,8 @@ class ListedChunks(Chunks):
   def batches(self) -> int:
     return 1
 
-  def _image(self, batch: int, position: int, findings: list) -> tuple[np.ndarray, int] | None:
-    return self._readable(int(self.indices[position]), decode.framing(self.resize), findings)
+  def _index(self, batch: int, position: int) -> int:
+    return int(self.indices[position])
 
 
 def faults_of(findings: Findings) -> Iterator[Exception]:

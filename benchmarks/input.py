@@ -14,9 +14,8 @@ import contextlib
 import copy
 import importlib
 import itertools
-import json
-import os
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -26,10 +25,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
-from rich.console import Console
 from rich.table import Table
 
-from benchmarks import made_up
+from benchmarks import made_up, output
 from nin_jax import data, models
 from nin_jax.train import steps
 from nin_jax.train.compilation import keep_compiled
@@ -200,6 +198,7 @@ def main() -> None:
   parser.add_argument("--only", choices=list(TARGETS))
   parser.add_argument("--rounds", type=int, default=5)
   asked = parser.parse_args()
+  console, about = output.begin("input", sys.argv[1:])
   keep_compiled()
   rows = []
   if asked.only != "stream":
@@ -207,14 +206,8 @@ def main() -> None:
       rows += resident(name, asked.data_dir, asked.rounds)
   if asked.only != "resident":
     rows += stream(STREAM, asked.rounds)
-  device = jax.devices()[0]
-  print(f"{device.platform} {device.device_kind}, {os.cpu_count()} cores, jax {jax.__version__}")
-  console = Console()
-  (console if console.is_terminal else Console(width=100)).print(table(rows))
-  if asked.json:
-    machine = {"device": device.device_kind, "cores": os.cpu_count(), "jax": jax.__version__}
-    asked.json.parent.mkdir(parents=True, exist_ok=True)
-    asked.json.write_text(json.dumps({**machine, "rounds": asked.rounds, "rows": rows}, indent=2) + "\n")
+  console.print(table(rows))
+  output.write(asked.json, about, {"device": jax.devices()[0].device_kind, "rounds": asked.rounds, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ the cold start before it has kept.
 """
 
 import argparse
-import json
 import os
 import shutil
 import signal
@@ -19,6 +18,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from benchmarks import output
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = "import jax, flax, optax"
@@ -62,9 +63,10 @@ def main() -> None:
   parser.add_argument("--config", action="append", help="by default inception_digits.py, and nin_cifar10.py with --dir")
   parser.add_argument("--dir", default="", help="where CIFAR-10 was prepared by TFDS")
   parser.add_argument("--rounds", type=int, default=3)
-  parser.add_argument("--json", help="write the numbers to this file")
+  parser.add_argument("--json", type=Path, help="write the numbers to this file")
   asked = parser.parse_args()
   configs = asked.config or ["configs/inception_digits.py", *(["configs/nin_cifar10.py"] if asked.dir else [])]
+  _, about = output.begin("startup", sys.argv[1:])
   imports: dict[str, list[float]] = {code: [] for code in IMPORTS}
   for code in IMPORTS:
     imported(code)  # from the disk's cache from here on
@@ -90,10 +92,7 @@ def main() -> None:
       of_steps[config] = medians | {"ratio": medians["cold"] / medians["warm"]}
       said = "{first:6.2f} s first  {cold:6.2f} s cold  {warm:6.2f} s warm  {ratio:5.2f} times sooner than cold"
       print(said.format(**of_steps[config]), config)
-  if asked.json:
-    text = json.dumps({"import_seconds": of_imports, "first_step_seconds": of_steps, "cores": os.cpu_count()}, indent=2)
-    Path(asked.json).parent.mkdir(parents=True, exist_ok=True)
-    Path(asked.json).write_text(text + "\n")
+  output.write(asked.json, about, {"import_seconds": of_imports, "first_step_seconds": of_steps})
 
 
 if __name__ == "__main__":

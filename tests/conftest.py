@@ -1,10 +1,12 @@
 """Eight CPU devices, as a TPU host has, and a cache of the tests' own."""
 
+import contextlib
 import os
 from pathlib import Path
 
 import jax
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 ROOT = Path(__file__).parent.parent
 
@@ -21,12 +23,33 @@ def tfds_dir() -> str:
   return str(directory)
 
 
+@contextlib.contextmanager
+def programs_kept(directory):
+  """Within it, what is compiled is kept in a directory, and found there."""
+  names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+  before = [getattr(jax.config, name) for name in names]
+  for name, value in zip(names, (str(directory), 0.0), strict=True):
+    jax.config.update(name, value)
+  compilation_cache.reset_cache()
+  yield
+  for name, value in zip(names, before, strict=True):
+    jax.config.update(name, value)
+  compilation_cache.reset_cache()
+
+
 @pytest.fixture(scope="module")
-def two_devices():
-  """Two of the eight devices, and quick compilation: for tests that are about the loop."""
+def quick_compilation(tmp_path_factory):
+  """Programs that are compiled quickly, and once for all tests: for those that train the same small networks."""
+  jax.config.update("jax_disable_most_optimizations", True)
+  with programs_kept(tmp_path_factory.getbasetemp() / "programs"):
+    yield
+  jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(scope="module")
+def two_devices(quick_compilation):
+  """Two of the eight devices: for tests that are about the loop."""
   with pytest.MonkeyPatch.context() as patch:
     devices = jax.devices()
     patch.setattr(jax, "devices", lambda *_: devices[:2])
-    jax.config.update("jax_disable_most_optimizations", True)
     yield
-    jax.config.update("jax_disable_most_optimizations", False)

@@ -52,6 +52,7 @@ def launch(config: Path, workdir: Path) -> subprocess.Popen:
   """Starts the sweep, its output to WORKDIR.txt; a worker that dies without progress counts for nothing here."""
   flags = [f"--config={config}", "--sweep=widths", f"--workdir={workdir}", "--workers=2", "--retries=100"]
   environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(config.parent / "cache")}
+  environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # which compiles sooner
   environment.pop("XLA_FLAGS", None)
   with workdir.with_suffix(".txt").open("ab") as out:
     command = [sys.executable, "-m", "experiments.sweep", *flags]

@@ -207,12 +207,9 @@ def test_batch_norm_in_the_paper_s_network():
 
 
 @pytest.fixture
-def one_device(monkeypatch):
-  device = jax.local_devices()[:1]
-  monkeypatch.setattr(jax, "local_devices", lambda: device)
-  jax.config.update("jax_disable_most_optimizations", True)  # which compiles sooner
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
+def one_device(monkeypatch, quick_compilation):
+  device = jax.devices()[:1]
+  monkeypatch.setattr(jax, "devices", lambda *_: device)
 
 
 # Small, but not too small for the network: an auxiliary head's 5×5 pool needs 5×5 after four halvings.

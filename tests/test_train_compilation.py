@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import programs_kept
 
 from configs import inception_digits
 from nin_jax import models
@@ -17,17 +18,8 @@ PARALLEL = "i"
 @pytest.fixture
 def cache(tmp_path):
   """A persistent compilation cache of the test's own."""
-  from jax.experimental.compilation_cache import compilation_cache
-
-  names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
-  before = [getattr(jax.config, name) for name in names]
-  for name, value in zip(names, (str(tmp_path), 0.0), strict=True):
-    jax.config.update(name, value)
-  compilation_cache.reset_cache()
-  yield tmp_path
-  for name, value in zip(names, before, strict=True):
-    jax.config.update(name, value)
-  compilation_cache.reset_cache()
+  with programs_kept(tmp_path):
+    yield tmp_path
 
 
 def mapped(function, count=1):

@@ -13,12 +13,7 @@ from nin_jax.errors import ConfigError
 from nin_jax.models.inception import width_config
 from nin_jax.train import evaluation, steps
 
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 @functools.cache

@@ -20,11 +20,7 @@ TIMES = {"images_per_second", "step_seconds", "flops_per_second", "mfu", "wall_s
 STEPS = 10
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 @pytest.fixture(autouse=True)

@@ -20,11 +20,7 @@ from nin_jax.train.objective import objective
 STEPS, RATE = 3, 0.5
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def small(**train):

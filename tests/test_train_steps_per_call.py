@@ -71,6 +71,16 @@ def test_a_run_of_calls_that_is_stopped_goes_on_bit_for_bit(monkeypatch, tmp_pat
   assert_ended_the_same(tmp_path / "stopped", tmp_path / "unbroken", like)
 
 
+@pytest.mark.parametrize(("steps_per_call", "most"), [(4, None), (5, 4)])
+def test_calls_that_no_pause_leaves_room_for_are_told_of(steps_per_call, most, calls, capsys, tmp_path):
+  config = tiny()
+  config.train.steps_per_call = steps_per_call
+  train_and_evaluate(config, tmp_path)
+  said = f"train.steps_per_call={steps_per_call}: steps are made one by one, as there are at most {most} between"
+  assert (said in capsys.readouterr().err) == (most is not None)
+  assert (max(calls) == 1) == (most is not None)
+
+
 @pytest.mark.parametrize("steps_per_call", [2, 4])
 def test_within_a_call_the_step_that_went_wrong_is_named(steps_per_call, tmp_path):
   config = tiny_nin(init="he")

@@ -4,6 +4,7 @@ import collections
 import contextlib
 import dataclasses
 import itertools
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,9 @@ def train_and_evaluate(
     if ended := processes.on_first(lambda: workdir.result(directory, config)):
       return ended
     setup = set_up(config, begins=processes.first() and not (directory / "checkpoints").exists())
+    if processes.first() and (at_once := config.train.steps_per_call) > (most := setup.between_pauses()):
+      said = f"steps are made one by one, as there are at most {most} between evaluations and checkpoints"
+      print(f"train.steps_per_call={at_once}: {said}", file=sys.stderr)
     run = Run(setup, directory, Costs(setup), about=about, display=True)
     _train(Alone(setup), {0: run}, Watch(), profile_steps)
     if run.stopped:

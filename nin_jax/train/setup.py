@@ -140,8 +140,18 @@ class Setup:
 
   def due(self, step: int, every_steps: int, every_epochs: float = 0.0) -> bool:
     """Whether what is done every so often is done after this step; after the last one it always is."""
-    every = every_steps or max(1, round(every_epochs * self.pipeline.steps_per_epoch)) * (every_epochs > 0)
+    every = self._every(every_steps, every_epochs)
     return step == self.total_steps or (every > 0 and step % every == 0)
+
+  def between_pauses(self) -> int:
+    """How many steps there are at most between two pauses, for evaluations and checkpoints: no call makes more."""
+    config = self.config
+    pauses = [self._every(config.eval.every_steps, config.eval.every_epochs), config.checkpoint.every_steps]
+    return min(self.total_steps, *filter(None, pauses))
+
+  def _every(self, every_steps: int, every_epochs: float) -> int:
+    """Steps, or 0 for never."""
+    return every_steps or max(1, round(every_epochs * self.pipeline.steps_per_epoch)) * (every_epochs > 0)
 
   def evaluated(self, state: TrainState) -> dict:
     """The variables to evaluate: the latest, or the averaged parameters with batch statistics of their own.

@@ -13,13 +13,14 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from nin_jax.ops import patches, products
+from nin_jax.ops import depthwise, patches, products
 from nin_jax.ops.bits import as_bits, as_values
 from nin_jax.ops.geometry import Geometry
 
 FEW_CHANNELS = 8
 LEAST_BLOCK = 16  # channels of groups that are joined
 MOST_BLOCKS = 16  # each is a gradient of its own, to be compiled
+MOST_TAPS = 64  # of a depthwise kernel: each is a sum of its own, to be compiled
 MAPS, GRADIENT = 0, 1  # which of the two is shifted
 
 
@@ -83,6 +84,8 @@ def kernel_gradient(
     product: makes [p, a], [p, b] → [a, b], the sum over positions.
     layout: of the taps; None: as `choose` says. With strides only the maps can be shifted.
   """
+  if kernel_shape[2] == 1 < geometry.groups and x.shape[3] >= FEW_CHANNELS and math.prod(kernel_shape[:2]) <= MOST_TAPS:
+    return depthwise.kernel_gradient(x, g, kernel_shape, geometry)
   if geometry.groups > 1:
     return _of_groups(x, g, kernel_shape, geometry, product, layout)
   layout = layout or choose(x.shape, g.shape, kernel_shape, geometry)

@@ -31,15 +31,17 @@ def programs_kept(directory):
   for name, value in zip(names, (str(directory), 0.0), strict=True):
     jax.config.update(name, value)
   compilation_cache.reset_cache()
-  yield
-  for name, value in zip(names, before, strict=True):
-    jax.config.update(name, value)
-  compilation_cache.reset_cache()
+  try:
+    yield
+  finally:
+    for name, value in zip(names, before, strict=True):
+      jax.config.update(name, value)
+    compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="module")
 def quick_compilation(tmp_path_factory):
-  """Programs that are compiled quickly, and once for all tests: for those that train the same small networks."""
+  """Programs that are compiled quickly, and once a process: for tests that train the same small networks."""
   jax.config.update("jax_disable_most_optimizations", True)
   with programs_kept(tmp_path_factory.getbasetemp() / "programs"):
     yield

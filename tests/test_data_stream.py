@@ -252,11 +252,18 @@ def test_records_that_cannot_be_read_are_the_directorys_fault(opened, monkeypatc
     p.train_batch(0)
 
 
-def test_an_image_may_come_twice_in_what_is_read_at_once(opened):
+def test_a_chunk_is_read_at_once_and_an_image_may_come_twice_in_it(opened, monkeypatch):
+  read, at_once = source.Records.__getitems__, []
+  monkeypatch.setattr(
+    source.Records, "__getitems__", lambda self, indices: at_once.append(len(indices)) or read(self, indices)
+  )
   p = opened(name="digits", pipeline="stream", image_size=0, train_split="train[:7]", batch_size=20)
   indices = order.batch(0, 1, 20, 7)
   assert len(set(indices)) == 7
-  images, batch = p.images(np.arange(7)), p.train_batch(1)
+  images = p.images(np.arange(7))
+  at_once.clear()
+  batch = p.train_batch(1)
+  assert at_once == [5] * 4  # chunks
   np.testing.assert_array_equal(batch["images"], images[indices])
   assert batch["labels"].tolist() == [p._records["train"][int(index)]["label"] for index in indices]
 

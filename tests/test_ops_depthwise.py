@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nin_jax.ops import correlation, depthwise
+from nin_jax.ops import conv, correlation, depthwise
 from nin_jax.ops.geometry import Geometry
+from nin_jax.ops.lowering import lowered_as
 
 SAME = Geometry(pads=((1, 1), (1, 1)))
 
@@ -45,7 +46,7 @@ def exact(x, kernel, g, geometry):
   ids=["plain", "strided", "dilated", "both sides"],
 )
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("n", [1, 2, 5, 34])  # added up: rows, both, all images, some of them
+@pytest.mark.parametrize("n", [1, 5, 32, 35])  # added up: rows, each image, pairs of images, pairs and three more
 def test_it_is_the_sum_over_all_positions(n, dtype, window, multiplier, geometry):
   x, kernel = jnp.asarray(noise(0, n, 9, 10, 4), dtype), noise(1, *window, 1, 4 * multiplier)
   g = jnp.asarray(noise(2, n, *geometry.outputs((9, 10), window), 4 * multiplier), dtype)
@@ -53,6 +54,24 @@ def test_it_is_the_sum_over_all_positions(n, dtype, window, multiplier, geometry
   for found, wanted in zip(jax.jit(of)(x, g), exact(x, kernel, g, geometry), strict=True):
     assert found.dtype == jnp.float32
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize(("strides", "padding"), [(2, 1), (1, ((-1, 2), (0, -2)))])
+def test_it_is_what_a_convolution_of_as_many_groups_as_channels_takes(strides, padding):
+  x, kernel = noise(0, 3, 9, 10, 8), noise(1, 3, 3, 1, 16)
+
+  def pulled(lowering):
+    with lowered_as(lowering):
+      y, vjp = jax.vjp(lambda x, kernel: conv(x, kernel, None, strides, padding, groups=8), x, kernel)
+      return y, *vjp(jnp.asarray(noise(2, *y.shape)))
+
+  pads = ((padding, padding),) * 2 if isinstance(padding, int) else padding
+  geometry = Geometry(strides=(strides, strides), pads=pads, groups=8)
+  y, _, dkernel = jax.jit(lambda: pulled("patches"))()
+  cropped = x[:, max(-pads[0][0], 0) : min(pads[0][1], 0) or None, max(-pads[1][0], 0) : min(pads[1][1], 0) or None]
+  geometry = geometry._replace(pads=tuple((max(low, 0), max(high, 0)) for low, high in pads))
+  for found, wanted in zip((y, dkernel), exact(cropped, kernel, noise(2, *y.shape), geometry), strict=True):
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-4)
 
 
 def test_no_image_has_no_gradient():

@@ -50,8 +50,9 @@ def programs(cache):
 
 
 @pytest.mark.slow
-def test_what_is_found_compiled_gives_the_same_bits(flags, tmp_path):
-  more = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+@pytest.mark.parametrize("devices", [1, 4])
+def test_what_is_found_compiled_gives_the_same_bits(flags, tmp_path, devices):
+  more = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
   runs = {}
   for name in ("cold", "warm"):
     ended(start(tmp_path / "cache", *flags, f"--workdir={tmp_path / name}", **more))

@@ -8,7 +8,9 @@ from jaxtyping import Array, Float
 
 from nin_jax.ops.geometry import Geometry
 
-MOST_ADDED = 16  # products that are added up in a pass: each is a line of the program
+LEAST_ADDED, MOST_ADDED = 4, 16  # products that are added up in a pass
+MOST_PRODUCTS = 256  # of all taps: each is a line of the program
+FEW_IMAGES = 4
 
 
 def forward(
@@ -32,7 +34,7 @@ def kernel_gradient(
 ) -> Float[Array, "kh kw 1 d"]:
   """The gradient of a kernel of that shape, from that of the result, in float32.
 
-  For each tap the maps as it sees them times g are added up over some of the images, in one pass without a loop, and
+  For each tap the maps as it sees them times g are added up over parts of the batch, in one pass without a loop, and
   what that leaves by a product with ones: XLA's sum over positions walks through each channel alone, 4 times as long.
 
   Args:
@@ -46,31 +48,29 @@ def kernel_gradient(
   channels = x.shape[3]
   padded = _padded(x, geometry).astype(jnp.float32)
   g = g.astype(jnp.float32).reshape(n, height, width, channels, features // channels)
-  # Where there are few images, rows are added up.
-  images, rows = _divisor(n, MOST_ADDED), 1
-  if images < 4:
-    rows = _divisor(height, MOST_ADDED // images)
-  depth, tall = n // images, height // rows
-  places = [
-    (slice(i * depth, (i + 1) * depth), slice(j * tall, (j + 1) * tall)) for i in range(images) for j in range(rows)
-  ]
+  # Parts of an axis are added up, rows where there are few images; what the division leaves over one by one.
+  axis = 0 if n >= FEW_IMAGES else 1
+  size = g.shape[axis]
+  parts = max(1, min(size, max(LEAST_ADDED, min(MOST_ADDED, MOST_PRODUCTS // (kh * kw)))))
+  depth = size // parts
 
   def tap(*place: int) -> Array:
     seen = _seen(padded, place, (height, width), geometry)[..., None]
-    some = reduce(jnp.add, [seen[part] * g[part] for part in places]).reshape(-1, features)
-    return jnp.matmul(jnp.ones((1, len(some)), jnp.float32), some, precision="highest")
+
+    def added(starts: range) -> Array:
+      both = ([lax.slice_in_dim(side, i, i + starts.step, axis=axis) for side in (seen, g)] for i in starts)
+      some = reduce(jnp.add, [maps * gradient for maps, gradient in both]).reshape(-1, features)
+      return jnp.matmul(jnp.ones((1, len(some)), jnp.float32), some, precision="highest")
+
+    whole, left = range(0, parts * depth, depth or 1), range(parts * depth, size)
+    return reduce(jnp.add, [added(starts) for starts in (whole, left) if starts], jnp.zeros((1, features), jnp.float32))
 
   taps = [tap(row, column) for row in range(kh) for column in range(kw)]
   return jnp.stack(taps).reshape(kernel_shape)
 
 
-def _divisor(number: int, most: int) -> int:
-  """The largest one that is not above `most`."""
-  return max(count for count in range(1, most + 1) if number % count == 0)
-
-
 def _padded(x: Array, geometry: Geometry) -> Array:
-  return jnp.pad(x, ((0, 0), *geometry.pads, (0, 0)))
+  return lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((low, high, 0) for low, high in geometry.pads), (0, 0, 0)])
 
 
 def _seen(padded: Array, place: tuple[int, ...], outputs: tuple[int, ...], geometry: Geometry) -> Array:

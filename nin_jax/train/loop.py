@@ -58,14 +58,20 @@ def train_and_evaluate(
     if ended := processes.on_first(lambda: workdir.result(directory, config)):
       return ended
     setup = set_up(config, begins=processes.first() and not (directory / "checkpoints").exists())
-    if processes.first() and (at_once := config.train.steps_per_call) > (most := setup.between_pauses()):
-      said = f"steps are made one by one, as there are at most {most} between evaluations and checkpoints"
-      print(f"train.steps_per_call={at_once}: {said}", file=sys.stderr)
+    if processes.first():
+      _tell_of_calls(config.train.steps_per_call, setup.between_pauses())
     run = Run(setup, directory, Costs(setup), about=about, display=True)
     _train(Alone(setup), {0: run}, Watch(), profile_steps)
     if run.stopped:
       raise run.stopped
     return run.result
+
+
+def _tell_of_calls(steps_per_call: int, most: int) -> None:
+  """Says so where no call can make several steps."""
+  if steps_per_call > most:
+    said = f"steps are made one by one, as there are at most {most} between evaluations, checkpoints and the end"
+    print(f"train.steps_per_call={steps_per_call}: {said}", file=sys.stderr)
 
 
 @dataclasses.dataclass(frozen=True)

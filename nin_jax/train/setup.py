@@ -144,10 +144,10 @@ class Setup:
     return step == self.total_steps or (every > 0 and step % every == 0)
 
   def between_pauses(self) -> int:
-    """How many steps there are at most between two pauses, for evaluations and checkpoints: no call makes more."""
+    """How many steps there are at most between evaluations, checkpoints and the end: no call makes more."""
     config = self.config
     pauses = [self._every(config.eval.every_steps, config.eval.every_epochs), config.checkpoint.every_steps]
-    return min(self.total_steps, *filter(None, pauses))
+    return min([self.total_steps, *filter(None, pauses)])
 
   def _every(self, every_steps: int, every_epochs: float) -> int:
     """Steps, or 0 for never."""

@@ -60,14 +60,15 @@ def test_it_is_the_sum_over_all_positions(n, dtype, window, multiplier, geometry
 def test_it_is_what_a_convolution_of_as_many_groups_as_channels_takes(strides, padding):
   x, kernel = noise(0, 3, 9, 10, 8), noise(1, 3, 3, 1, 16)
 
-  def pulled(lowering):
-    with lowered_as(lowering):
+  @jax.jit
+  def pulled():
+    with lowered_as("patches"):
       y, vjp = jax.vjp(lambda x, kernel: conv(x, kernel, None, strides, padding, groups=8), x, kernel)
       return y, *vjp(jnp.asarray(noise(2, *y.shape)))
 
   pads = ((padding, padding),) * 2 if isinstance(padding, int) else padding
   geometry = Geometry(strides=(strides, strides), pads=pads, groups=8)
-  y, _, dkernel = jax.jit(lambda: pulled("patches"))()
+  y, _, dkernel = pulled()
   cropped = x[:, max(-pads[0][0], 0) : min(pads[0][1], 0) or None, max(-pads[1][0], 0) : min(pads[1][1], 0) or None]
   geometry = geometry._replace(pads=tuple((max(low, 0), max(high, 0)) for low, high in pads))
   for found, wanted in zip((y, dkernel), exact(cropped, kernel, noise(2, *y.shape), geometry), strict=True):

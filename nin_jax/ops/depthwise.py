@@ -10,7 +10,7 @@ from nin_jax.ops.geometry import Geometry
 
 LEAST_ADDED, MOST_ADDED = 4, 16  # products that are added up in a pass
 MOST_PRODUCTS = 256  # of all taps: each is a line of the program
-FEW_IMAGES = 4
+FEW_IMAGES = 4  # rows are added up of fewer
 
 
 def forward(

@@ -2,9 +2,9 @@
 
 `xla`: XLA's own convolution. `patches`: a matrix product with the kernel's taps side by side; of depthwise ones a sum
 over taps. `winograd`: tiles in another basis, there a batch of 1×1s. `onednn`: calls into the oneDNN within XLA. The
-kernel's gradient of `patches` and `onednn` is a product that `correlation` lays out. All agree to float tolerance;
-which is the fastest on a CPU was read off `python -m benchmarks.ops` (docs/results/speed.md). On GPUs and TPUs it is
-XLA's.
+kernel's gradient of `patches` and `onednn` is a product that `correlation` lays out, or `depthwise`'s sum. All agree to
+float tolerance; which is the fastest on a CPU was read off `python -m benchmarks.ops` (docs/results/speed.md). On GPUs
+and TPUs it is XLA's.
 """
 
 import contextlib

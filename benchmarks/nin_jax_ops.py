@@ -11,9 +11,10 @@ from jax import Array, lax
 from benchmarks import operations
 from benchmarks.calls import Calls
 from nin_jax import ops
-from nin_jax.ops import onednn
-from nin_jax.ops.lowering import LEAST_CALLED, lowered_as
-from nin_jax.train.compilation import fast, small
+from nin_jax.ops.lowering import lowered_as
+from nin_jax.train.compilation import SMALL_FLOPS, fast
+
+LARGE_MACS = 50_000_000  # operations of networks whose steps are compiled as large ones
 
 
 def make(operation: dict, precision: str, column: str, direction: str) -> Callable[[], object]:
@@ -48,14 +49,10 @@ def make(operation: dict, precision: str, column: str, direction: str) -> Callab
     "dw": lambda x, kernel, g: jax.vjp(lambda kernel: forward(x, kernel), kernel)[1](g),
   }[direction]
   lowering = column.removeprefix("lowering ")
-  with lowered_as(lowering) if lowering != column else lowered_as("auto", calls=True):
-    lowered = jax.jit(derived).lower(x, kernel, g)
-    large = operation["macs"] >= LEAST_CALLED or onednn.CALL in lowered.as_text() or not onednn.available(precision)
-    # As the steps are compiled of networks made of such.
-    ours = fast(jax.default_backend(), precision) if large else small(jax.default_backend())
-    options = None if column == "xla" else ours
-    with onednn.not_kept():
-      compiled = lowered.compile(compiler_options=options)
+  flops = SMALL_FLOPS if operation["macs"] >= LARGE_MACS else 0.0  # compiled as in the step of a network made of such
+  options = None if column == "xla" else fast(jax.default_backend(), precision, flops)
+  with lowered_as(lowering if lowering != column else "auto"):
+    compiled = jax.jit(derived).lower(x, kernel, g).compile(compiler_options=options)
   return functools.partial(compiled, x, kernel, g)
 
 

@@ -15,7 +15,7 @@ def default() -> ConfigDict:
   config = ConfigDict()
   config.seed = 0
   config.precision = "float32"  # float32 | bfloat16: the type of compute; parameters and sums stay float32
-  config.lowering = "auto"  # auto | xla | patches | winograd | onednn: how convolutions are computed (ops/lowering.py)
+  config.lowering = "auto"  # auto | xla | patches | winograd: how convolutions are computed (ops/lowering.py)
 
   config.model = ConfigDict()  # from nin_jax.models.defaults(NAME)
 
@@ -95,7 +95,8 @@ def default() -> ConfigDict:
 def from_json(text: str) -> ConfigDict:
   """The config whose `to_dict()` was written as JSON: `config.json` of a run.
 
-  Fields that have come since it was written have the value that changes nothing.
+  Fields that were added since have the value that changes nothing. The lowering `onednn` was removed; such runs
+  continue with `auto`.
 
   Raises:
     ValueError: the text is no JSON object.
@@ -105,6 +106,8 @@ def from_json(text: str) -> ConfigDict:
     raise ValueError("no JSON object")
   if "precision" in values:  # a whole config
     values = {"lowering": "auto", **values}
+    if values["lowering"] == "onednn":
+      values["lowering"] = "auto"
     if isinstance(values.get("train"), dict):
       values["train"] = {"steps_per_call": 1, "remat": False, **values["train"]}
   return ConfigDict(tuples(values))

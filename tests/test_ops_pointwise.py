@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from nin_jax.ops import onednn, pointwise, pointwise_branches
-from nin_jax.ops.lowering import lowered_as
+from nin_jax.ops import pointwise, pointwise_branches
 
 
 def xla(x, kernel, bias, strides, groups):
@@ -143,22 +142,6 @@ def test_branches_have_one_product_for_the_input_and_one_for_their_kernels():
   loss = lambda x, kernels: sum(y.sum() for y in pointwise_branches(x, kernels, [None] * 3, [True] * 3))
   text = str(jax.make_jaxpr(jax.grad(loss, (0, 1)))(x, kernels))
   assert text.count("dot_general") == 3 + 2
-
-
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_large_groups_are_calls(dtype):
-  if not onednn.available(dtype):
-    pytest.skip("this machine's XLA has no oneDNN for this type")
-  x, kernel, bias = arrays(8, (2, 32, 32, 64), (16, 512), (512,))
-  with lowered_as("auto", calls=True):
-    together = jax.jit(lambda: pointwise(jnp.asarray(x, dtype), kernel, bias, groups=4, relu=True)).lower()
-  assert onednn.CALL in together.as_text()
-  with onednn.not_kept():
-    y = together.compile()()
-  expected = jax.nn.relu(xla(jnp.asarray(x, dtype), jnp.asarray(kernel, dtype), bias, 1, 4))
-  assert y.dtype == dtype
-  tolerance = 1e-5 if dtype == jnp.float32 else 2**-6
-  np.testing.assert_allclose(np.float32(y), np.float32(expected), rtol=tolerance, atol=tolerance * 10)
 
 
 def test_branches_have_biases_all_or_none():

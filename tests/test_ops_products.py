@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nin_jax.ops import onednn, products
+from nin_jax.ops import products
 
 
 @pytest.mark.parametrize("positions", [7, 4096, 5000, 4099, 16384])
@@ -15,25 +15,18 @@ def test_a_kernels_gradient_is_the_sum_over_all_positions(positions, dtype, monk
   rng = np.random.default_rng(0)
   x, g = (jnp.asarray(rng.normal(size=(positions, width)), dtype) for width in (6, 5))
   exact = np.float64(x).T @ np.float64(g)
-  found = [products.kernel_gradient]
-  if onednn.available(dtype):
-    found.append(onednn.product_kernel_gradient)
-  for gradient in found:
-    dkernel = jax.jit(gradient)(x, g)
-    assert dkernel.dtype == jnp.float32
-    np.testing.assert_allclose(dkernel, exact, rtol=1e-4, atol=1e-5 * positions**0.5)
+  dkernel = jax.jit(products.kernel_gradient)(x, g)
+  assert dkernel.dtype == jnp.float32
+  np.testing.assert_allclose(dkernel, exact, rtol=1e-4, atol=1e-5 * positions**0.5)
 
 
 @pytest.mark.parametrize("transposed", [False, True])
 def test_stacks_of_products(transposed):
   rng = np.random.default_rng(1)
   a, b = rng.normal(size=(5, 30, 6)).astype(np.float32), rng.normal(size=(5, 30 if transposed else 6, 7))
-  found = [products.each_transposed if transposed else products.each]
-  if onednn.available():
-    found.append(onednn.product_kernel_gradient if transposed else onednn.product)
+  stack = products.each_transposed if transposed else products.each
   exact = np.swapaxes(np.float64(a), 1, 2) @ b if transposed else np.float64(a) @ b
-  for stack in found:
-    np.testing.assert_allclose(jax.jit(stack)(a, b.astype(np.float32)), exact, rtol=1e-5, atol=1e-4)
+  np.testing.assert_allclose(jax.jit(stack)(a, b.astype(np.float32)), exact, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from nin_jax import data, models
 from nin_jax.config import default
 from nin_jax.models.inception import width_config
-from nin_jax.ops import conv, onednn
+from nin_jax.ops import conv
 from nin_jax.train import steps
 from nin_jax.train.objective import objective
 
@@ -145,10 +145,8 @@ def test_eight_devices_give_what_one_gives():
     assert_close(eight.metrics[number], one.metrics[number])
 
 
-@pytest.mark.parametrize(("lowering", "device_count"), [("patches", 1), ("winograd", 8), ("onednn", 1), ("onednn", 8)])
+@pytest.mark.parametrize(("lowering", "device_count"), [("patches", 1), ("winograd", 8)])
 def test_a_lowering_changes_how_and_not_what(lowering, device_count):
-  if lowering == "onednn" and not onednn.available():
-    pytest.skip("this machine's XLA has no oneDNN")
   run, plain = trained(device_count, lowering=lowering), trained(1, lowering="xla")
   for state, wanted in zip(run.states, plain.states, strict=True):
     assert_close(state.params, wanted.params, 1e-4)
@@ -228,22 +226,14 @@ def test_a_signal_on_one_device_reaches_all():
   assert [int(shard.data) for shard in metrics["stop"].addressable_shards] == [15] * 8
 
 
-@pytest.mark.parametrize(
-  ("lowering", "least", "options"), [("auto", 0, "fast"), ("auto", 2**40, "small"), ("xla", 2**40, "fast")]
-)
-def test_small_networks_have_options_of_their_own(lowering, least, options, monkeypatch):
-  """Those that might call oneDNN, and don't."""
-  if not onednn.available():
-    pytest.skip("this machine's XLA has no oneDNN")
+def test_compiler_options_follow_the_programs_flops(monkeypatch):
   given = []
-  for name in ("small", "fast"):
-    monkeypatch.setattr(steps, name, lambda *_, name=name: given.append(name) or {})
-  monkeypatch.setattr("nin_jax.ops.lowering.LEAST_CALLED", least)
-  config = default()
-  config.lowering = lowering
-  mapped = jax.pmap(lambda x: conv(x, jnp.ones((3, 3, 4, 5))), steps.AXIS)
-  steps._program(mapped, config, jax.local_devices()[:1])(np.ones((1, 2, 8, 8, 4), np.float32))
-  assert given == [options]
+  monkeypatch.setattr(steps, "fast", lambda platform, precision, flops: given.append((precision, flops)) or {})
+  mapped = jax.pmap(lambda x: conv(x, jnp.ones((3, 3, 4, 5)), padding="VALID"), steps.AXIS)
+  steps._program(mapped, default(), jax.local_devices()[:1])(np.ones((1, 2, 8, 8, 4), np.float32))
+  ((precision, flops),) = given
+  assert precision == "float32"
+  assert flops == pytest.approx(2 * 2 * 6 * 6 * 9 * 4 * 5, rel=0.05)
 
 
 def test_a_call_trains_one_seed_of_a_cpu_and_all_of_an_accelerator():

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from nin_jax.ops import correlation, epilogue, lowering, onednn, patches, winograd, xla
+from nin_jax.ops import correlation, epilogue, lowering, patches, winograd, xla
 from nin_jax.ops.bits import as_bits, as_values
 from nin_jax.ops.geometry import Geometry
 from nin_jax.ops.padding import Padding, explicit_padding, pair
@@ -59,15 +59,8 @@ def conv(
 
 def _lower(x: Array, kernel: Array, geometry: Geometry, bias: Array | None = None, relu: bool = False) -> Array:
   """The convolution with what comes after it, in the type of x."""
-  name = lowering.chosen(lowering.FORWARD, x.shape, kernel.shape, geometry, x.dtype)
-  kernel = kernel.astype(x.dtype)
-  if name == "onednn":
-    return onednn.forward(x, kernel, geometry, bias, relu, x.dtype)
-  if name == "winograd" and lowering.called(x.shape, kernel.shape, geometry, x.dtype):
-    y = winograd.forward(x, kernel, geometry, onednn.product)
-  else:
-    y = _FORWARD[name](x, kernel, geometry)
-  return epilogue.apply(y, bias, relu, x.dtype)
+  name = lowering.chosen(lowering.FORWARD, x.shape, kernel.shape, geometry)
+  return epilogue.apply(_FORWARD[name](x, kernel.astype(x.dtype), geometry), bias, relu, x.dtype)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))
@@ -82,9 +75,9 @@ def _forward(x: Array, kernel: Array, bias: Array | None, geometry: Geometry, re
 
 def _backward(geometry: Geometry, relu: bool, kept: tuple, g: Array) -> tuple[Array, Array, Array | None]:
   x, kernel, biased, y = kept
-  name = lowering.chosen(lowering.KERNEL, x.shape, kernel.shape, geometry, x.dtype)
+  name = lowering.chosen(lowering.KERNEL, x.shape, kernel.shape, geometry)
   g = epilogue.gradient(g, y)
-  dbias = epilogue.bias_gradient(g, name == "onednn") if biased else None
+  dbias = epilogue.bias_gradient(g) if biased else None
   dx = _input_gradient(g, kernel, x.shape, geometry)
   return dx, _kernel_gradient(x, g, kernel.shape, geometry, name).astype(kernel.dtype), dbias
 
@@ -100,7 +93,7 @@ def _input_gradient(g: Array, kernel: Array, shape: tuple[int, ...], geometry: G
   dilation both, and where `lowering.phased` says so, it is XLA's.
   """
   strided = geometry.strides != (1, 1)
-  by_xla = geometry.dilation != (1, 1) or not lowering.phased(shape, kernel.shape, geometry)
+  by_xla = geometry.dilation != (1, 1) or not lowering.phased(geometry)
   if strided and by_xla:
     return xla.input_gradient(g, kernel.astype(g.dtype), shape, geometry).astype(g.dtype)
   strides, spread = geometry.strides, Geometry(dilation=geometry.dilation, groups=geometry.groups)
@@ -141,10 +134,8 @@ def _kernel_gradient(x: Array, g: Array, shape: tuple[int, ...], geometry: Geome
   """The gradient of a kernel of that shape in that lowering, in float32."""
   if name == "xla":
     return xla.kernel_gradient(x, g, shape, geometry)
-  called = name == "onednn" or lowering.called(x.shape, shape, geometry, x.dtype)
-  product = (onednn.product_kernel_gradient,) if called else ()
   module = winograd if name == "winograd" else correlation
-  return module.kernel_gradient(x, g, shape, geometry, *product)
+  return module.kernel_gradient(x, g, shape, geometry)
 
 
 def _cropped(maps: Array, befores: Sequence[int], afters: Sequence[int]) -> Array:

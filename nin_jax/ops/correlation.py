@@ -6,7 +6,6 @@ it, and the form of the product.
 """
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -71,7 +70,6 @@ def kernel_gradient(
   g: Float[Array, "n h2 w2 d"],
   kernel_shape: tuple[int, ...],
   geometry: Geometry,
-  product: Callable[[Array, Array], Array] = products.kernel_gradient,
   layout: Layout | None = None,
 ) -> Float[Array, "kh kw c_per_group d"]:
   """The gradient of a kernel of that shape, from that of the result, in float32.
@@ -81,13 +79,12 @@ def kernel_gradient(
     g: the gradient of the result.
     kernel_shape: (height, width, channels of a group, features).
     geometry: of the kernel on the maps.
-    product: makes [p, a], [p, b] → [a, b], the sum over positions.
     layout: of the taps; None: as `choose` says. With strides only the maps can be shifted.
   """
   if kernel_shape[2] == 1 < geometry.groups and x.shape[3] >= FEW_CHANNELS and math.prod(kernel_shape[:2]) <= MOST_TAPS:
     return depthwise.kernel_gradient(x, g, kernel_shape, geometry)
   if geometry.groups > 1:
-    return _of_groups(x, g, kernel_shape, geometry, product, layout)
+    return _of_groups(x, g, kernel_shape, geometry, layout)
   layout = layout or choose(x.shape, g.shape, kernel_shape, geometry)
   sides = [as_bits(x), as_bits(g)]
   if layout.rows == layout.columns == MAPS:
@@ -102,7 +99,7 @@ def kernel_gradient(
   found = []
   for row in rows:
     sides[layout.rows] = row
-    found.append(product(*(as_values(side.reshape(-1, side.shape[-1]), x.dtype) for side in sides)))
+    found.append(products.kernel_gradient(*(as_values(side.reshape(-1, side.shape[-1]), x.dtype) for side in sides)))
   # Which axes of the kernel a product's two are made of, the outermost first; it is [rows apart, x's, g's].
   axes = [[2], [3]]
   axes[layout.columns].insert(0, 1)
@@ -117,7 +114,6 @@ def _of_groups(
   g: Array,
   kernel_shape: tuple[int, ...],
   geometry: Geometry,
-  product: Callable[[Array, Array], Array],
   layout: Layout | None,
 ) -> Array:
   """`kernel_gradient` with groups: some of them are joined in a block, and a block's gradient is that without groups.
@@ -135,7 +131,7 @@ def _of_groups(
       for side, width in ((x, channels), (g, features))
     )
     shape = (kh, kw, count * channels, count * features)
-    dkernel = kernel_gradient(maps, gradient, shape, geometry._replace(groups=1), product, layout)
+    dkernel = kernel_gradient(maps, gradient, shape, geometry._replace(groups=1), layout)
     dkernel = dkernel.reshape(kh, kw, count, channels, count, features)
     found.extend(dkernel[:, :, group, :, group] for group in range(count))
   return jnp.stack(found, axis=3).reshape(kernel_shape)

@@ -5,8 +5,6 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from nin_jax.ops import onednn
-
 
 def apply(
   y: Float[Array, "*positions d"], bias: Float[Array, " d"] | None, relu: bool, dtype: DTypeLike
@@ -36,14 +34,6 @@ def gradient(g: Float[Array, "*positions d"], y: Float[Array, "*positions d"] | 
   return jnp.where(y.reshape(flat.shape) > 0, flat, jnp.zeros((), g.dtype)).reshape(g.shape)
 
 
-def bias_gradient(g: Float[Array, "*positions d"], calls: bool) -> Float[Array, " d"]:
-  """The gradient of `apply`'s bias, in float32, from that of its y.
-
-  Args:
-    g: see `gradient`.
-    calls: whether oneDNN sums, as a product with ones. XLA's sum would have bfloat16 gradients widened first.
-  """
-  flat = g.reshape(-1, g.shape[-1])
-  if calls and g.dtype == jnp.bfloat16:
-    return onednn.product_kernel_gradient(jnp.ones((flat.shape[0], 1), g.dtype), flat)[0]
-  return flat.sum(0, dtype=jnp.float32)
+def bias_gradient(g: Float[Array, "*positions d"]) -> Float[Array, " d"]:
+  """The gradient of `apply`'s bias, in float32, from that of its y: see `gradient`."""
+  return g.reshape(-1, g.shape[-1]).sum(0, dtype=jnp.float32)

@@ -1,10 +1,10 @@
 """How a convolution is computed: a pure function of its shape, its type and the backend.
 
 `xla`: XLA's own convolution. `patches`: a matrix product with the kernel's taps side by side; of depthwise ones a sum
-over taps. `winograd`: tiles in another basis, there a batch of 1×1s. `onednn`: calls into the oneDNN within XLA. The
-kernel's gradient of `patches` and `onednn` is a product that `correlation` lays out, or `depthwise`'s sum. All agree to
-float tolerance; which is the fastest on a CPU was read off `python -m benchmarks.ops` (docs/results/speed.md). On GPUs
-and TPUs it is XLA's.
+over taps. `winograd`: tiles in another basis, there a batch of 1×1s. The kernel's gradient of `patches` is a product
+that `correlation` lays out, or `depthwise`'s sum. All are made of JAX's public operations and agree to float tolerance;
+which is the fastest on a CPU was read off `python -m benchmarks.ops` (docs/results/speed.md). On GPUs and TPUs it is
+XLA's.
 """
 
 import contextlib
@@ -14,13 +14,11 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
-from jax.typing import DTypeLike
 
-from nin_jax.ops import correlation, onednn, winograd
+from nin_jax.ops import correlation, winograd
 from nin_jax.ops.geometry import Geometry
 
-LOWERINGS = ("xla", "patches", "winograd", "onednn")
+LOWERINGS = ("xla", "patches", "winograd")
 AUTO = "auto"
 FORWARD, KERNEL = (
   "forward",
@@ -29,10 +27,9 @@ FORWARD, KERNEL = (
 
 
 class _Asked(NamedTuple):
-  """What is asked for: one of `LOWERINGS` or `AUTO`; whether `AUTO` may call oneDNN; whether a loop is traced."""
+  """What is asked for: one of `LOWERINGS` or `AUTO`; whether a loop is traced."""
 
   lowering: str = AUTO
-  calls: bool = False
   looped: bool = False
 
 
@@ -49,7 +46,7 @@ def _asking(asked: _Asked) -> Iterator[None]:
     _asked.reset(token)
 
 
-def lowered_as(lowering: str, calls: bool = False) -> contextlib.AbstractContextManager[None]:
+def lowered_as(lowering: str) -> contextlib.AbstractContextManager[None]:
   """Within it, convolutions are traced in one of the `LOWERINGS`, or as `choose` says with `auto`.
 
   `xla` is plain: gradients are those that JAX derives, of any order and in forward mode too, and what is traced is what
@@ -60,18 +57,14 @@ def lowered_as(lowering: str, calls: bool = False) -> contextlib.AbstractContext
   new lambda).
 
   Args:
-    lowering: one of `LOWERINGS`, or "auto", which it is where nothing is asked for.
-    calls: whether "auto" may call oneDNN. Programs with such calls must not be written to JAX's persistent compilation
-      cache: see `onednn`.
+    lowering: one of `LOWERINGS`, or "auto", which is the default outside of any such context.
 
   Raises:
-    ValueError: no such lowering, or there is none on this machine.
+    ValueError: there is no such lowering.
   """
   if lowering not in (AUTO, *LOWERINGS):
     raise ValueError(f"lowering={lowering!r}: accepted is one of {', '.join((AUTO, *LOWERINGS))}")
-  if lowering == "onednn" and not onednn.available():
-    raise ValueError("lowering='onednn': this machine's XLA has no oneDNN")
-  return _asking(_Asked(lowering, calls))
+  return _asking(_Asked(lowering))
 
 
 def in_loop() -> contextlib.AbstractContextManager[None]:
@@ -92,55 +85,31 @@ def plain() -> bool:
   return derived() or (_asked.get().lowering == AUTO and jax.default_backend() != "cpu")
 
 
-def chosen(of: str, x: tuple[int, ...], kernel: tuple[int, ...], geometry: Geometry, dtype: DTypeLike) -> str:
+def chosen(of: str, x: tuple[int, ...], kernel: tuple[int, ...], geometry: Geometry) -> str:
   """The lowering of a pass in the context that `lowered_as` made; see `choose`."""
   asked = _asked.get()
   if asked.lowering == AUTO:
-    return choose(of, x, kernel, geometry, dtype, _backend(dtype), asked.looped)
-  return asked.lowering if takes(asked.lowering, x, kernel, geometry, dtype) else "xla"
+    return choose(of, x, kernel, geometry, jax.default_backend(), asked.looped)
+  return asked.lowering if takes(asked.lowering, x, kernel, geometry) else "xla"
 
 
-def called(x: tuple[int, ...], kernel: tuple[int, ...], geometry: Geometry, dtype: DTypeLike) -> bool:
-  """Whether, in that context, oneDNN makes the products of a convolution's tiles too."""
-  return _asked.get().lowering == AUTO and _calls(_backend(dtype), x, kernel, geometry)
-
-
-def phased(x: tuple[int, ...], kernel: tuple[int, ...], geometry: Geometry) -> bool:
-  """Whether, in that context, a strided convolution's input gradient is made phase by phase, and not by XLA as one.
-
-  In "auto" where each phase is worth a call: below, XLA's is 1.1 to 1.5 times as fast (but slow in loops, and with
-  groups).
-  """
+def phased(geometry: Geometry) -> bool:
+  """Whether, in that context, a strided convolution's input gradient is made phase by phase, and not by XLA as one."""
   asked = _asked.get()
-  large = _macs(x, kernel, geometry) >= LEAST_CALLED * math.prod(geometry.strides)
-  return large or geometry.groups > 1 or asked.looped or asked.lowering != AUTO
+  return geometry.groups > 1 or asked.looped or asked.lowering != AUTO
 
 
-def _backend(dtype: DTypeLike) -> str:
-  return jax.default_backend() + "+onednn" * (_asked.get().calls and onednn.available(dtype))
-
-
-def takes(
-  lowering: str, x: tuple[int, ...], kernel: tuple[int, ...], geometry: Geometry, dtype: DTypeLike = jnp.float32
-) -> bool:
-  """Whether a lowering computes such convolutions here; see `choose`."""
+def takes(lowering: str, x: tuple[int, ...], kernel: tuple[int, ...], geometry: Geometry) -> bool:
+  """Whether a lowering computes such convolutions; see `choose`."""
   if lowering == "xla":
     return True
   if min(map(min, geometry.pads)) < 0 or 0 in (*x, *kernel):
     return False
-  if lowering == "winograd":
-    return winograd.takes(kernel[:2], geometry)
-  return lowering != "onednn" or onednn.available(dtype)
+  return lowering != "winograd" or winograd.takes(kernel[:2], geometry)
 
 
 def choose(
-  of: str,
-  x: tuple[int, ...],
-  kernel: tuple[int, ...],
-  geometry: Geometry,
-  dtype: DTypeLike,
-  backend: str,
-  looped: bool = False,
+  of: str, x: tuple[int, ...], kernel: tuple[int, ...], geometry: Geometry, backend: str, looped: bool = False
 ) -> str:
   """The lowering that is expected to be the fastest.
 
@@ -149,37 +118,29 @@ def choose(
     x, kernel: the shapes, [n, h, w, c] and [kh, kw, c / groups, d]. For the input's gradient those of the convolution
       that computes it.
     geometry: of the kernel on the maps.
-    dtype: of the maps.
-    backend: "cpu", "cpu+onednn" (calls into oneDNN can be made), "gpu", "tpu".
+    backend: JAX's name of it: "cpu", "gpu", "tpu".
     looped: whether it is in the body of a loop.
 
   Returns:
     One of the `LOWERINGS`.
   """
-  if not backend.startswith("cpu") or not takes("patches", x, kernel, geometry):
+  if backend != "cpu" or not takes("patches", x, kernel, geometry):
     return "xla"
-  calls = _calls(backend, x, kernel, geometry)
-  if geometry.groups > 1 and not calls:
+  if geometry.groups > 1:
     # XLA's kernel gradient of 32 groups takes 200 times as long as that of patches, its depthwise convolution 40.
     summed = kernel[2] == 1 and math.prod(kernel[:2]) <= MOST_TAPS
     return "patches" if of == KERNEL or summed or looped else "xla"
-  if calls and (geometry.groups > 1 or jnp.dtype(dtype) == jnp.bfloat16 or kernel[:2] == (1, 1)):
-    return "onednn"
-  if takes("winograd", x, kernel, geometry) and _tiles_pay(of, calls, x, kernel, geometry):
-    return "winograd"
-  few = kernel[2] < correlation.FEW_CHANNELS
-  if calls and (of == FORWARD or few):
-    return "onednn"
   if kernel[:2] == (1, 1):  # that of a phase of strides: as patches a plain product
     return "patches"
+  if takes("winograd", x, kernel, geometry) and _tiles_pay(of, x, kernel, geometry):
+    return "winograd"
+  few = kernel[2] < correlation.FEW_CHANNELS
   # XLA takes a kernel larger than the maps for the maps: 5 to 10 times slower.
   swapped = of == FORWARD and math.prod(kernel[:2]) > math.prod(x[1:3])
   return "patches" if looped or swapped or (few and geometry.strides == (1, 1)) else "xla"
 
 
-LEAST_CALLED = 50_000_000  # multiply-accumulates: below, little is gained, and programs without calls can be cached
 MOST_TAPS = 128  # of a depthwise kernel that is summed over: each is a line of the program
-AS_OF_GROUPS = 64  # channels that a narrower group counts as there: without calls it takes as long
 
 
 class _Tiles(NamedTuple):
@@ -197,29 +158,14 @@ class _Tiles(NamedTuple):
   kernel: float
 
 
-# By the pass, and whether oneDNN is called; the plain one is oneDNN's where that is faster than XLA's.
-TILES = {
-  (FORWARD, True): _Tiles(161, 75, 1.0, 91),
-  (KERNEL, True): _Tiles(98, 59, 0.5, 25),
-  (FORWARD, False): _Tiles(167, 94, 0.73, 134),
-  (KERNEL, False): _Tiles(260, 77, 0.65, 54),
-}
+TILES = {FORWARD: _Tiles(167, 94, 0.73, 134), KERNEL: _Tiles(260, 77, 0.65, 54)}
 
 
-def _calls(backend: str, x: tuple[int, ...], kernel: tuple[int, ...], geometry: Geometry) -> bool:
-  if geometry.groups > 1:
-    kernel = (*kernel[:2], max(kernel[2], AS_OF_GROUPS), kernel[3])
-  return backend == "cpu+onednn" and _macs(x, kernel, geometry) >= LEAST_CALLED
-
-
-def _macs(x: tuple[int, ...], kernel: tuple[int, ...], geometry: Geometry) -> int:
-  return x[0] * math.prod(geometry.outputs(x[1:3], kernel[:2])) * math.prod(kernel)
-
-
-def _tiles_pay(of: str, calls: bool, x: tuple[int, ...], kernel: tuple[int, ...], geometry: Geometry) -> bool:
+def _tiles_pay(of: str, x: tuple[int, ...], kernel: tuple[int, ...], geometry: Geometry) -> bool:
   """Whether tiles save more than it costs to spread maps over them, and to gather from them."""
   channels, features = kernel[2:]
-  outputs, side, costs = geometry.outputs(x[1:3], kernel[:2]), winograd.TILE + kernel[0] - 1, TILES[of, calls]
+  outputs, side, costs = geometry.outputs(x[1:3], kernel[:2]), winograd.TILE + kernel[0] - 1, TILES[of]
   places = x[0] * math.prod(-(-size // winograd.TILE) * side for size in outputs)
   tiled = places * (costs.inputs * channels + costs.results * features + costs.product * channels * features)
-  return tiled + costs.kernel * channels * features * side**2 < _macs(x, kernel, geometry)
+  plain = x[0] * math.prod(outputs) * math.prod(kernel)
+  return tiled + costs.kernel * channels * features * side**2 < plain

@@ -1,7 +1,6 @@
 """The 1×1 convolution: one matrix applied at every position."""
 
 import itertools
-import math
 from collections.abc import Sequence
 from functools import partial
 
@@ -10,9 +9,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from nin_jax.ops import epilogue, lowering, onednn, products
-from nin_jax.ops.conv import conv
-from nin_jax.ops.geometry import Geometry
+from nin_jax.ops import epilogue, lowering, products
 from nin_jax.ops.padding import pair
 
 
@@ -28,8 +25,7 @@ def pointwise(
   """1×1 convolution as an einsum on flattened positions: y[p, d] = sum_c x[p, c] kernel[c, d] + bias[d].
 
   This is the cross-channel parametric pooling (cccp) of Network in Network (Lin et al. 2013, 3.2). Positions are
-  flattened first, because the product's gradients are then plain matrix products too. In CPU programs that may call
-  oneDNN, it makes that product, with bias and ReLU in one pass: see `lowering`.
+  flattened first, because the product's gradients are then plain matrix products too.
 
   Args:
     x: maps, channels last; its type is the type of compute.
@@ -55,12 +51,6 @@ def pointwise(
     x = x[..., ::row_stride, ::column_stride, :]
   shape, dtype = (*x.shape[:-1], features), jnp.dtype(dtype or x.dtype)
   if groups > 1:
-    geometry, maps = Geometry(groups=groups), x.reshape(math.prod(x.shape[:-3]), *x.shape[-3:])
-    if (
-      dtype == x.dtype
-      and lowering.chosen(lowering.FORWARD, maps.shape, (1, 1, *kernel.shape), geometry, dtype) == "onednn"
-    ):
-      return conv(maps, kernel[None, None], bias, groups=groups, relu=relu).reshape(shape)
     grouped = x.reshape(-1, groups, rows)
     kernel = kernel.astype(x.dtype).reshape(rows, groups, features // groups)
     y = jnp.einsum("pgc,cgd->pgd", grouped, kernel, preferred_element_type=jnp.float32)
@@ -107,18 +97,10 @@ def _apply(
   x: Array, kernels: tuple[Array, ...], biases: tuple[Array | None, ...], relus: tuple[bool, ...], dtype: jnp.dtype
 ) -> tuple[Array, ...]:
   """On flattened positions, with gradients of their own: see `products.kernel_gradient`."""
-  return tuple(_product(x, *branch, dtype) for branch in zip(kernels, biases, relus, strict=True))
-
-
-def _product(x: Array, kernel: Array, bias: Array | None, relu: bool, dtype: jnp.dtype) -> Array:
-  if _called(lowering.FORWARD, x, kernel.shape) and dtype in (x.dtype, jnp.float32):
-    return onednn.product(x, kernel.astype(x.dtype), bias, relu, dtype)
-  return epilogue.apply(products.forward(x, kernel.astype(x.dtype)), bias, relu, dtype)
-
-
-def _called(of: str, x: Array, kernel: tuple[int, int]) -> bool:
-  """Whether oneDNN is to make a product."""
-  return lowering.chosen(of, (1, 1, *x.shape), (1, 1, *kernel), Geometry(), x.dtype) == "onednn"
+  branches = zip(kernels, biases, relus, strict=True)
+  return tuple(
+    epilogue.apply(products.forward(x, kernel.astype(x.dtype)), bias, relu, dtype) for kernel, bias, relu in branches
+  )
 
 
 def _forward(
@@ -135,16 +117,11 @@ def _backward(
   x, kernels, biased, results = kept
   g = jnp.concatenate([epilogue.gradient(*pair) for pair in zip(cotangents, results, strict=True)], axis=1)
   kernel = jnp.concatenate(kernels, axis=1)
-  called = _called(lowering.KERNEL, x, kernel.shape)
-  dbias = epilogue.bias_gradient(g, called) if biased else None
+  dbias = epilogue.bias_gradient(g) if biased else None
   g = g.astype(x.dtype)
-  if _called(lowering.FORWARD, g, kernel.shape[::-1]):
-    dx = onednn.product_input_gradient(g, kernel.astype(x.dtype))
-  else:
-    dx = products.input_gradient(g, kernel.astype(x.dtype)).astype(x.dtype)
-  sum_of_products = onednn.product_kernel_gradient if called else products.kernel_gradient
+  dx = products.input_gradient(g, kernel.astype(x.dtype)).astype(x.dtype)
   ends = list(itertools.accumulate(kernel.shape[1] for kernel in kernels))[:-1]
-  dkernels = jnp.split(sum_of_products(x, g).astype(kernel.dtype), ends, axis=1)
+  dkernels = jnp.split(products.kernel_gradient(x, g).astype(kernel.dtype), ends, axis=1)
   dbiases = jnp.split(dbias, ends) if biased else [None] * len(kernels)
   return dx, tuple(dkernels), tuple(dbiases)
 

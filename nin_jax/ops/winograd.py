@@ -11,7 +11,7 @@ plain sum differs by less than 2e-6.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 
 import jax.numpy as jnp
@@ -21,8 +21,6 @@ from jaxtyping import Array, Float
 
 from nin_jax.ops import products
 from nin_jax.ops.geometry import Geometry
-
-Product = Callable[[Array, Array], Array]  # of two stacks of matrices
 
 TILE = 4  # results of a tile in each direction
 # The last point of each is at infinity. Few, small, and in pairs: their powers make the matrices' entries.
@@ -69,16 +67,16 @@ def _product(polynomials: Sequence[Sequence[Fraction | int]]) -> list[Fraction]:
 
 
 def forward(
-  x: Float[Array, "n h w c"], kernel: Float[Array, "k k c d"], geometry: Geometry, product: Product = products.each
+  x: Float[Array, "n h w c"], kernel: Float[Array, "k k c d"], geometry: Geometry
 ) -> Float[Array, "n h2 w2 d"]:
-  """The convolution, in float32, for what `takes` says; its products are made by `product`."""
+  """The convolution, in float32, for what `takes` says."""
   k, _, channels, features = kernel.shape
   height, width = geometry.outputs(x.shape[1:3], (k, k))
   a_transposed, _, _ = matrices(TILE, k)
   tiles = _tiles(height), _tiles(width)
   in_basis = _spread_inputs(x, k, geometry, tiles).reshape(-1, x.shape[0] * tiles[0] * tiles[1], channels)
   side = TILE + k - 1
-  y = product(in_basis, _spread_kernel(kernel).reshape(-1, channels, features))
+  y = products.each(in_basis, _spread_kernel(kernel).reshape(-1, channels, features))
   y = y.reshape(side, side, x.shape[0], *tiles, features)
   rows = jnp.stack(_apply(a_transposed, list(y)))
   blocks = jnp.stack(_apply(a_transposed, [rows[:, j] for j in range(side)]), 4)  # [m, n, tiles, tiles, m, features]
@@ -86,9 +84,7 @@ def forward(
   return y[:, :height, :width]
 
 
-def kernel_gradient(
-  x: Array, g: Array, kernel_shape: tuple[int, ...], geometry: Geometry, product: Product = products.each_transposed
-) -> Array:
+def kernel_gradient(x: Array, g: Array, kernel_shape: tuple[int, ...], geometry: Geometry) -> Array:
   """The gradient of a kernel of that shape, from that of the result, in float32: Gᵀ [ (A g Aᵀ) ⊙ (Bᵀ x B) ] G."""
   k, _, channels, features = kernel_shape
   a_transposed, to_basis, _ = matrices(TILE, k)
@@ -99,7 +95,7 @@ def kernel_gradient(
   rows = jnp.stack(_apply(a_transposed.T, [g[:, :, i] for i in range(TILE)]))
   spread = jnp.stack(_apply(a_transposed.T, [rows[:, :, :, :, j] for j in range(TILE)]), 1)
   flat = (array.reshape((TILE + k - 1) ** 2, -1, array.shape[-1]) for array in (in_basis, spread))
-  dkernel = product(*flat).reshape(TILE + k - 1, TILE + k - 1, channels, features)
+  dkernel = products.each_transposed(*flat).reshape(TILE + k - 1, TILE + k - 1, channels, features)
   rows = jnp.stack(_apply(to_basis.T, list(dkernel)))
   return jnp.stack(_apply(to_basis.T, [rows[:, j] for j in range(TILE + k - 1)]), 1)
 

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import importlib.util
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,15 +13,15 @@ import jax
 import jax.numpy as jnp
 
 from nin_jax.data import cache
-from nin_jax.ops import onednn
 
 # A quarter of the time of compilation, for what runs once.
 _QUICK = {"xla_backend_optimization_level": 1, "xla_cpu_use_fusion_emitters": False}
 
-# For small networks: with these inception_fashion_mnist's step takes 2.6 s to compile and 46 ms, in bfloat16 4.7 s and
+# For small programs: with these inception_fashion_mnist's step takes 2.6 s to compile and 46 ms, in bfloat16 4.7 s and
 # 63 ms; with `_FAST` 3.8 s and 52 ms, 6.4 s and 70 ms. Not for larger ones: nin_fashion_mnist 3.3 s and 110 ms,
 # 4.3 s and 94 ms.
 _SMALL = {"xla_cpu_use_fusion_emitters": False}
+SMALL_FLOPS = 8e9  # by XLA's count: inception_fashion_mnist's step has 2e9, nin_fashion_mnist's 23e9
 
 # XLA's own convolutions are faster on CPUs than those of YNNPACK, which it would take in their place (1.4 to 3 times in
 # float32 on AVX-512, gradients of kernels most). What YNNPACK does better stays: bfloat16 products, and sums, which XLA
@@ -71,15 +72,11 @@ def quick(platform: str) -> dict[str, Any]:
 
 
 @functools.cache
-def small(platform: str) -> dict[str, Any]:
-  """Compiler options for the steps of small networks, as `quick`: those in which oneDNN might be called, and is not."""
-  return _known(_SMALL) if platform == "cpu" else {}
-
-
-@functools.cache
-def fast(platform: str, precision: str) -> dict[str, Any]:
-  """Compiler options for steps that run faster, as `quick`."""
-  return _known(_FAST[precision]) if platform == "cpu" else {}
+def fast(platform: str, precision: str, flops: float) -> dict[str, Any]:
+  """Compiler options for a step of so many FLOPs that runs often, as `quick`."""
+  if platform != "cpu":
+    return {}
+  return _known(_SMALL if flops < SMALL_FLOPS else _FAST[precision])
 
 
 def _known(options: dict[str, Any]) -> dict[str, Any]:
@@ -100,14 +97,14 @@ class Program:
 
   Args:
     mapped: what `jax.pmap` made.
-    options: of the compiler, from whether the program calls oneDNN.
+    options: options of the compiler, given the program's FLOPs by XLA's count (a heuristic: see `cost` for exact ones).
     tracing: makes a context to trace in.
   """
 
   def __init__(
     self,
     mapped: Any,
-    options: Callable[[bool], dict[str, Any]],
+    options: Callable[[float], dict[str, Any]],
     tracing: Callable[[], contextlib.AbstractContextManager[None]],
   ):
     self._mapped, self._options, self._tracing = mapped, options, tracing
@@ -119,8 +116,6 @@ class Program:
     if key not in self._compiled:
       with self._tracing():
         lowered = self._mapped.lower(*args)
-      calls = onednn.CALL in lowered.as_text()
-      options = self._options(calls)
-      with onednn.not_kept() if calls else contextlib.nullcontext():
-        self._compiled[key] = lowered.compile(compiler_options=options)
+      flops = (lowered.cost_analysis() or {}).get("flops", math.inf)
+      self._compiled[key] = lowered.compile(compiler_options=self._options(flops))
     return self._compiled[key](*args)

@@ -4,7 +4,6 @@ The state is replicated and donated, a batch is split over the devices in order 
 [d · n / D, (d + 1) · n / D)), and all that a step returns is reduced over the devices.
 """
 
-import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,10 +20,9 @@ from ml_collections import ConfigDict
 
 from nin_jax import models
 from nin_jax.data import Pipeline
-from nin_jax.ops import onednn
 from nin_jax.ops.lowering import lowered_as
 from nin_jax.train import averaging
-from nin_jax.train.compilation import Program, fast, quick, small
+from nin_jax.train.compilation import Program, fast, quick
 from nin_jax.train.objective import cross_entropy
 from nin_jax.train.update import TrainState, repeated, update
 
@@ -193,22 +191,15 @@ def _program(mapped: Any, config: ConfigDict, devices: Devices) -> Callable:
   """The mapped step, compiled for these devices, with convolutions lowered as the config says."""
   if _local(devices) < len(devices):
     return _shared_program(mapped, config)
-  platform, may_call = devices[0].platform, config.lowering == "auto" and onednn.available(config.precision)
-
-  def options(calls: bool) -> dict[str, Any]:
-    no_call_pays = may_call and not calls
-    return small(platform) if no_call_pays else fast(platform, config.precision)
-
-  return Program(mapped, options, lambda: lowered_as(config.lowering, calls=True))
+  options = lambda flops: fast(devices[0].platform, config.precision, flops)
+  return Program(mapped, options, lambda: lowered_as(config.lowering))
 
 
 def _shared_program(mapped: Any, config: ConfigDict) -> Callable:
-  """In a run of several processes, whose arrays only the mapped function itself takes: with no options of the compiler,
-  and no calls into oneDNN but where they are asked for."""
-  kept = onednn.not_kept if config.lowering == "onednn" else contextlib.nullcontext
+  """In a run of several processes, whose arrays only the mapped function itself takes: with no compiler options."""
 
   def call(*args: Any) -> Any:
-    with lowered_as(config.lowering), kept():
+    with lowered_as(config.lowering):
       return mapped(*args)
 
   return call

@@ -26,7 +26,7 @@ from nin_jax.checks import (
 )
 from nin_jax.config import default, from_json
 from nin_jax.errors import ConfigError, refuse
-from nin_jax.ops import lowering, onednn
+from nin_jax.ops import lowering
 from nin_jax.train import averaging, fine_tuning, memory, optimizer, steps
 
 
@@ -110,18 +110,11 @@ def _data_values(config: Fields) -> Iterator[ConfigError]:
   yield from (mistake for mistake in data.mistakes(_sound_data(config)) if mistake.field not in config.unsound)
 
 
-def _lowering(config: Fields) -> Iterator[ConfigError]:
-  if config.lowering == "onednn" and not onednn.available():
-    others = ", ".join(name for name in (lowering.AUTO, *lowering.LOWERINGS) if name != "onednn")
-    yield config.error("lowering", f"one of {others} on this machine, whose XLA has no oneDNN")
-
-
 _VALUES: list[Check] = [
   # JAX's keys take the last 32 bits of a seed: larger ones would repeat the networks of these.
   *whole("seed", 0, 2**32 - 1),
   *one_of("precision", models.PRECISIONS),
   *one_of("lowering", (lowering.AUTO, *lowering.LOWERINGS)),
-  _lowering,
   lambda config: models.mistakes(config.model),
   _data_values,
   lambda config: optimizer.mistakes(config.optimizer),

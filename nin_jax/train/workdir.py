@@ -22,6 +22,7 @@ FREE = (
   "log",
   "checkpoint",
   "eval",
+  "lowering",  # the same function to float tolerance, and what to change after a native crash
   "data.dir",
   "data.cache_dir",
   "data.workers",

@@ -10,10 +10,10 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import tensorflow_datasets as tfds
 from PIL import Image
 
 from nin_jax.data import cache
+from nin_jax.data.tfds import tfds
 
 TEST_EXAMPLES = 360
 

@@ -1,9 +1,13 @@
 """The section `data` of a config → its data set, resident or streaming."""
 
+import logging
+
 from nin_jax.data import cache, examples, metadata, resident
 from nin_jax.data.folder import PREFIX
 from nin_jax.data.pipeline import Pipeline
 from nin_jax.errors import ConfigError
+
+_WARNED = {""}  # once a process: trials of a sweep share a set
 
 
 def open(config_data, seed: int, process_index: int = 0, process_count: int = 1) -> Pipeline:
@@ -26,6 +30,9 @@ def open(config_data, seed: int, process_index: int = 0, process_count: int = 1)
   if config_data.batch_size % process_count:
     raise ConfigError("data.batch_size", config_data.batch_size, f"a multiple of the {process_count} processes")
   records = {split: found.records(field) for split, field in (("train", "train_split"), ("test", "test_split"))}
+  if found.left_out not in _WARNED:
+    _WARNED.add(found.left_out)
+    logging.warning("%s", found.left_out)
   root, process = cache.directory(config_data.cache_dir), (process_index, process_count)
   if not _streams(config_data, found, records):
     return resident.open(config_data, seed, spec, found, records, root, process)

@@ -3,11 +3,11 @@ import logging
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 from PIL import Image
 
 from nin_jax import config, data
 from nin_jax.data import resident
+from nin_jax.data.tfds import tfds
 from nin_jax.errors import ConfigError
 
 

@@ -206,7 +206,9 @@ def test_an_orientation_of_another_whole_type_counts():
 
 
 TURNED = segment(b"Exif\0\0" + exif(SIX))
+TURNED_BY_XMP = segment(b"http://ns.adobe.com/xap/1.0/\0" + XMP)
 DAMAGED = {
+  "a directory of EXIF that is far away": in_jpeg(segment(b"Exif\0\0II+\0\x08\0\0\0" + b"\xff" * 8), TURNED_BY_XMP),
   "nonsense in EXIF": in_jpeg(TURNED, segment(b"Exif\0\0nonsense")),
   "an ICC profile of missing parts": in_jpeg(TURNED, segment(b"ICC_PROFILE\0\2\7junk", b"\xe2")),
   "an ICC profile cut short": in_jpeg(TURNED, segment(b"ICC_PROFILE\0", b"\xe2")),

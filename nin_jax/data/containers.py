@@ -57,6 +57,8 @@ def orientation(exif: bytes, xmp: bytes = b"") -> int:
     exif: a TIFF structure, or b"".
     xmp: XML that is asked where `exif` says nothing.
   """
+  if not exif and not xmp:
+    return 1
   with contextlib.suppress(struct.error):
     exif = exif.removeprefix(_EXIF)
     for entry in _Directory(exif).entries:
@@ -93,6 +95,8 @@ class _Directory:
     self.big = 43 in data[2:4]
     offset_format, count_format, self._entry = ("Q", "Q", "HHQQ") if self.big else ("I", "H", "HHII")
     (self.place,) = struct.unpack_from(order + offset_format, data, 8 if self.big else 4)
+    if self.place > len(data):
+      raise struct.error("its directory lies beyond the end")
     (count,) = struct.unpack_from(order + count_format, data, self.place)
     self.count_format, self.next_format = order + count_format, order + offset_format
     self.first = self.place + struct.calcsize(self.count_format)
@@ -120,7 +124,8 @@ def _split_tiff(encoded: bytes) -> Parts:
   kept = [entry for entry in entries if entry.tag in _PIXELS]
   no_next_picture = struct.pack(directory.next_format, 0)
   written = struct.pack(directory.count_format, len(kept)) + b"".join(entry.raw for entry in kept) + no_next_picture
-  pixels = encoded[: directory.place] + written + encoded[directory.place + len(written) :]
+  around = memoryview(encoded)  # pages of large copies cost more than all else here
+  pixels = b"".join([around[: directory.place], written, around[directory.place + len(written) :]])
   return Parts(pixels, encoded, _tiff_xmp(encoded, directory, entries))
 
 
@@ -152,7 +157,7 @@ def _split_jpeg(encoded: bytes) -> Parts:
     elif kind == b"\xe1" and body.startswith(_JPEG_XMP):
       xmp = xmp or body
     place = end
-  return Parts(b"".join([*kept, encoded[place:]]), exif, xmp)
+  return Parts(b"".join([*kept, memoryview(encoded)[place:]]), exif, xmp)
 
 
 def _split_png(encoded: bytes) -> Parts:
@@ -170,7 +175,7 @@ def _split_png(encoded: bytes) -> Parts:
     place = end
     if kind == b"IEND":
       return Parts(b"".join(kept), exif, xmp)
-  return Parts(b"".join([*kept, encoded[place:]]), exif, xmp)
+  return Parts(b"".join([*kept, memoryview(encoded)[place:]]), exif, xmp)
 
 
 def _png_text(kind: bytes, data: bytes) -> tuple[bytes, bytes]:

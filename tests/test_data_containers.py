@@ -253,7 +253,8 @@ def test_a_decoder_sees_no_metadata():
 def test_the_pixels_of_a_tiff_are_what_they_were(mode, tiled):
   wide = Image.fromarray((X * 1000).astype(np.uint16))
   image = wide if mode == "I;16" else Image.fromarray(UPRIGHT).convert(mode)
-  for compression in ("raw", "tiff_lzw", *(("jpeg",) if mode in ("L", "RGB", "CMYK", "YCbCr") else ("packbits",))):
+  jpeg, raw = mode in ("L", "RGB", "CMYK", "YCbCr"), mode != "YCbCr"  # which Pillow 11.3 can't read as it writes it
+  for compression in ("tiff_lzw", *["jpeg"] * jpeg, *["raw"] * raw):
     file = io.BytesIO()
     image.save(file, "tiff", compression=compression, **({"tiffinfo": {322: 16, 323: 16}} if tiled else {}))
     with (

@@ -15,6 +15,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from nin_jax import config as configs
+from nin_jax import temporary
 from nin_jax.errors import ConfigError, line
 
 # How ml_collections says that a value is of the wrong type → what is accepted.
@@ -104,6 +105,7 @@ def _leave(number: int, *_: object) -> None:
   said = f"{cursor}stopped by {signal.Signals(number).name}; nothing more was saved\n"
   with contextlib.suppress(OSError):  # not print: the signal may have come in the middle of one
     os.write(2, said.encode())
+  temporary.remove()
   os._exit(128 + number)
 
 

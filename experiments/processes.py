@@ -8,6 +8,7 @@ from collections.abc import Callable
 from absl import flags
 
 from experiments import command
+from nin_jax import temporary
 from nin_jax.errors import ConfigError
 
 ADDRESS = flags.DEFINE_string(
@@ -58,6 +59,7 @@ def joined(main: Callable[[], int | None]) -> Callable[[], int | None]:
     if status:
       sys.stdout.flush()
       sys.stderr.flush()
+      temporary.remove()
       os._exit(status)
     return status
 

@@ -43,7 +43,7 @@ def test_a_directory_that_cannot_be_made(tmp_path):
 
 
 def test_a_failed_download_is_one_line(tmp_path, monkeypatch):
-  import tensorflow_datasets as tfds
+  from nin_jax.data.tfds import tfds
 
   def fail(*args, **kwargs):
     raise OSError("Name or service\nnot known")

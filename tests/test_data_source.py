@@ -3,11 +3,11 @@ import logging
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 from PIL import Image
 
 from nin_jax import config, data
-from nin_jax.data import resident
+from nin_jax.data import decode, resident
+from nin_jax.data.tfds import tfds
 from nin_jax.errors import ConfigError
 
 
@@ -19,8 +19,11 @@ def photo(i):
   return Image.fromarray(colours).convert(("RGB", "L", "P", "RGBA")[i % 4]), ("png", "jpeg")[i % 4 < 2]
 
 
-def make_photos(directory, **features):
-  """Prepares the set `photos` of our own, as a user might, and leaves TFDS ignorant of its code."""
+def make_photos(directory, features=(), values=()):
+  """Prepares the set `photos` of our own, as a user might, and leaves TFDS ignorant of its code.
+
+  With further features, and values that each example has.
+  """
 
   with tfds.core.registered.skip_registration():
 
@@ -32,7 +35,7 @@ def make_photos(directory, **features):
         label = tfds.features.ClassLabel(num_classes=3)
         return tfds.core.DatasetInfo(
           builder=self,
-          features=tfds.features.FeaturesDict({"image": tfds.features.Image(), "label": label, **features}),
+          features=tfds.features.FeaturesDict({"image": tfds.features.Image(), "label": label, **dict(features)}),
           disable_shuffling=True,
         )
 
@@ -45,7 +48,7 @@ def make_photos(directory, **features):
           file = io.BytesIO()
           image.save(file, format=encoding)
           file.seek(0)
-          yield i, {"image": file, "label": i % classes if classes else -1}
+          yield i, {"image": file, "label": i % classes if classes else -1, **dict(values)}
 
   Photos(data_dir=directory, file_format="array_record").download_and_prepare()
 
@@ -181,6 +184,31 @@ def test_damaged_record_files_are_the_directorys_fault(tmp_path, photos):
     )
   with pytest.raises(ConfigError, match=r"data.dir=.*whole record files"):
     data.open(fields(tmp_path, name="photos", dir=str(copy), image_size=8, test_split="train"), seed=0)
+
+
+def test_no_image_of_a_record_reaches_pillow_but_the_one_that_is_classified(tmp_path, monkeypatch):
+  """TFDS would decode further images by itself, in any format that Pillow knows, PostScript among them."""
+  hostile = tmp_path / "hostile.eps"
+  hostile.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 1 1\nshowpage\n%%EOF\n")
+  more = {"mask": tfds.features.Image(), "frames": tfds.features.Sequence({"frame": tfds.features.Image()})}
+  values = {"mask": hostile, "frames": [{"frame": hostile}]}
+  make_photos(tmp_path / "sets", more, values)
+  asked = []
+  opens = Image.open
+  monkeypatch.setattr(Image, "open", lambda *args, **kwargs: asked.append(kwargs["formats"]) or opens(*args, **kwargs))
+  monkeypatch.setattr("PIL.EpsImagePlugin.EpsImageFile", lambda *_: pytest.fail("it is taken for PostScript"))
+  section = fields(tmp_path, name="photos", dir=str(tmp_path / "sets"), image_size=8, test_split="train[:3]")
+  assert data.open(section, seed=0).arrays["train"]["images"].shape == (12, 8, 8, 3)
+  assert set(asked) == {decode.FORMATS}
+
+
+def test_a_record_of_another_format_is_a_broken_image(tmp_path):
+  hostile = tmp_path / "photo.jpg"
+  hostile.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 1 1\nshowpage\n%%EOF\n")
+  make_photos(tmp_path / "sets", {}, {"image": hostile})
+  section = fields(tmp_path, name="photos", dir=str(tmp_path / "sets"), image_size=8, test_split="train[:3]")
+  with pytest.raises(ConfigError, match="record 0 of photos train cannot: not readable as JPEG, PNG"):
+    data.open(section, seed=0)
 
 
 def test_nothing_is_logged_when_all_is_well(tmp_path, photos, caplog):

@@ -28,7 +28,7 @@ def test_cifar10(tmp_path):
 
 
 def test_images_are_those_that_tfds_decodes(tmp_path):
-  import tensorflow_datasets as tfds
+  from nin_jax.data.tfds import tfds
 
   cifar = opened(tmp_path, "cifar10", train_split="train[:64]", test_split="test[-32:]")
   for split, slice_ in (("train", "train[:64]"), ("test", "test[-32:]")):

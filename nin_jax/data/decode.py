@@ -1,53 +1,70 @@
 """Encoded images → uint8 arrays of one size: what Pillow reads, turned upright, in 1, 3 or 4 channels."""
 
-import contextlib
 import io
 import math
 import os
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image, UnidentifiedImageError
 
+from nin_jax.data import containers
 from nin_jax.data.faults import BrokenImage, NoneReadable
 from nin_jax.data.geometry import Box, central_square
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by number of channels
-VERSION = 2  # of the pixels that come out: part of the cache's keys
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")  # as Pillow calls them; PPM is PGM and PBM too
+MAX_PIXELS = 89_478_485  # of a stored image, as Pillow advises: 256 MiB in RGB
+VERSION = 3  # of the pixels that come out: part of the cache's keys
 _BLOCK = 128  # records a task
 _GAP = 2  # a JPEG is decoded to no less than this many times the size it's resized to
+_UPRIGHT = {
+  2: Image.Transpose.FLIP_LEFT_RIGHT,
+  3: Image.Transpose.ROTATE_180,
+  4: Image.Transpose.FLIP_TOP_BOTTOM,
+  5: Image.Transpose.TRANSPOSE,
+  6: Image.Transpose.ROTATE_270,
+  7: Image.Transpose.TRANSVERSE,
+  8: Image.Transpose.ROTATE_90,
+}  # by orientation, as EXIF counts
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # it's an error here, see MAX_PIXELS
 
 
 def decode(encoded: bytes, shape: tuple[int, int, int], choose: Callable[[int, int], Box | None]) -> np.ndarray:
   """Returns one image as uint8 [h, w, c].
 
-  It's turned as its EXIF orientation says, of an animation the first frame is taken, transparency is left out, palettes
-  and CMYK become colours, 16 bits a pixel become 8 by division (not by clipping). Resizing is Pillow's bilinear filter,
-  which widens when it shrinks (antialiased). A JPEG that is at least four times too large is decoded at a half, a
-  quarter or an eighth of its size, by libjpeg's scaled inverse DCT, never to less than twice the size that is asked
-  for: 1 to 2 grey levels of difference, and much faster.
+  The content decides the format, one of FORMATS: Pillow knows more, and runs Ghostscript for one of them. The image is
+  turned as its EXIF orientation says; other metadata never reaches Pillow (see `containers`). The first frame of an
+  animation or page of a file is taken, transparency is left out, palettes and CMYK become colours, 16 bits per pixel
+  become 8 by division (not by clipping). Resizing is Pillow's bilinear filter, which widens when it shrinks
+  (antialiased). A JPEG that is at least four times too large is decoded at a half, a quarter or an eighth of its size,
+  by libjpeg's scaled inverse DCT, never to less than twice the size that is asked for: 1 to 2 grey levels of
+  difference, and much faster.
 
   Args:
-    encoded: the bytes of a file in any format that Pillow reads.
+    encoded: the bytes of a file.
     shape: (h, w, c) to return; c is one of MODES.
     choose: from an upright image's (width, height) to the part that is resized to (h, w); None: all of it.
 
   Raises:
-    Exception: the image cannot be read. Pillow's readers raise OSError, SyntaxError, ValueError, struct.error and more.
+    Exception: the image cannot be read, or has more than MAX_PIXELS, which is found before it is decoded. Pillow's
+      readers raise OSError, SyntaxError, ValueError, struct.error and more.
   """
   height, width, channels = shape
-  with Image.open(io.BytesIO(encoded)) as image:
-    orientation = _orientation(image)
-    turned = orientation in (5, 6, 7, 8)
-    full = image.size[::-1] if turned else image.size
+  pixels, exif, xmp = containers.split(encoded)
+  with _opened(pixels) as image:
+    exif, xmp = exif or image.info.get("exif", b""), xmp or image.info.get("xmp", b"")  # of WebP and GIF
+    orientation = containers.orientation(exif, xmp)
+    full = image.size[::-1] if orientation in (5, 6, 7, 8) else image.size
     box = choose(*full) or (0, 0, *full)
     shrink = min((box[2] - box[0]) / width, (box[3] - box[1]) / height) / _GAP
     if shrink >= 2:
       image.draft(None, (math.ceil(image.size[0] / shrink), math.ceil(image.size[1] / shrink)))  # of JPEGs alone
     image.load()
-    upright = image if orientation == 1 else ImageOps.exif_transpose(image)
+    upright = image if orientation == 1 else image.transpose(_UPRIGHT[orientation])
     x, y = (drafted / whole for drafted, whole in zip(upright.size, full, strict=True))
     box = (box[0] * x, box[1] * y, box[2] * x, box[3] * y)
     pixels = _in_mode(upright, MODES[channels])
@@ -56,11 +73,15 @@ def decode(encoded: bytes, shape: tuple[int, int, int], choose: Callable[[int, i
     return np.asarray(pixels).reshape(shape)
 
 
-def _orientation(image: Image.Image) -> int:
-  with contextlib.suppress(Exception):  # a damaged EXIF block does no harm to the pixels
-    value = image.getexif().get(ExifTags.Base.Orientation, 1)
-    return value if value in range(1, 9) else 1
-  return 1
+def _opened(encoded: bytes) -> Image.Image:
+  """An image whose size is known, and nothing more decoded."""
+  try:
+    image = Image.open(io.BytesIO(encoded), formats=FORMATS)
+  except UnidentifiedImageError:
+    raise ValueError(f"not readable as {', '.join(FORMATS[:-1])} or {FORMATS[-1]}") from None
+  if image.width * image.height > MAX_PIXELS:
+    raise ValueError(f"{image.width}×{image.height} pixels, more than the limit of {MAX_PIXELS:,}")
+  return image
 
 
 def _in_mode(image: Image.Image, mode: str) -> Image.Image:

@@ -1,6 +1,5 @@
 """scikit-learn's bundled handwritten digits as a TFDS set: real images, nothing to download."""
 
-import atexit
 import contextlib
 import functools
 import io
@@ -10,10 +9,11 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import tensorflow_datasets as tfds
 from PIL import Image
 
+from nin_jax import temporary
 from nin_jax.data import cache
+from nin_jax.data.tfds import tfds
 
 TEST_EXAMPLES = 360
 
@@ -67,11 +67,7 @@ class Digits(tfds.core.GeneratorBasedBuilder):
       yield i, {"image": png, "label": int(label)}
 
 
-@functools.cache
-def _process_directory() -> Path:
-  path = tempfile.mkdtemp(prefix="nin_jax-")
-  atexit.register(shutil.rmtree, path, ignore_errors=True)
-  return Path(path)
+_process_directory = functools.cache(temporary.directory)
 
 
 def prepare(data_dir: Path) -> Digits:
@@ -86,20 +82,20 @@ def prepare(data_dir: Path) -> Digits:
     if (builder.data_path / "dataset_info.json").exists():
       return builder
     cache.remove_abandoned(data_dir)
-    temporary = Path(tempfile.mkdtemp(prefix=cache.WRITING, dir=data_dir))
+    unfinished = Path(tempfile.mkdtemp(prefix=cache.WRITING, dir=data_dir))
   except OSError as error:
     logging.warning(
       "The directory %s cannot be written (%s): digits are prepared anew by each process.", data_dir, error
     )
     data_dir = _process_directory()
-    temporary = Path(tempfile.mkdtemp(prefix=cache.WRITING, dir=data_dir))
+    unfinished = Path(tempfile.mkdtemp(prefix=cache.WRITING, dir=data_dir))
   try:
-    made = Digits(data_dir=temporary, file_format="array_record")
+    made = Digits(data_dir=unfinished, file_format="array_record")
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):  # progress bars
       made.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
-    target = data_dir / made.data_path.relative_to(temporary)
+    target = data_dir / made.data_path.relative_to(unfinished)
     target.parent.mkdir(parents=True, exist_ok=True)
     cache.publish(Path(made.data_path), target)
   finally:
-    shutil.rmtree(temporary, ignore_errors=True)
+    shutil.rmtree(unfinished, ignore_errors=True)
   return Digits(data_dir=data_dir, file_format="array_record")

@@ -12,6 +12,7 @@ class Prepared:
     shape: (h, w, c) of its images; h and w are None where they vary.
     num_classes: how many.
     class_names: in the order of the labels; () where TFDS does not know them.
+    left_out: as `Folder`'s: a prepared set holds images alone.
 
   Args:
     config_data: the config's section data.
@@ -20,6 +21,8 @@ class Prepared:
   Raises:
     ConfigError: the set holds no classified images.
   """
+
+  left_out = ""
 
   def __init__(self, config_data, builder):
     image, label = source.keys(config_data, builder)

@@ -1,9 +1,14 @@
 """What can be wrong with stored images, and what the user is told of it."""
 
+import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from nin_jax.data import order
 from nin_jax.errors import ConfigError
+
+_PROBE = 32  # records
+TWO_CLASSES = "two classes or more, since the loss of a single class is 0 whatever a network does"
 
 
 class BrokenImage(ValueError):
@@ -85,3 +90,35 @@ def check_labels(config_data, split_field: str, labels) -> None:
   if labels.min(initial=0) < 0:
     accepted = "a split whose images all have labels; some of these have none"
     raise ConfigError(f"data.{split_field}", config_data[split_field], accepted)
+
+
+def check_classes(config_data, records: Sequence[dict], class_names: Sequence[str]) -> None:
+  """Refuses training images of a single class.
+
+  Args:
+    config_data: the config's section data.
+    records: of data.train_split. Labels are read until there are two, in an order that doesn't follow the classes.
+    class_names: in the order of the labels; () where they are not known.
+
+  Raises:
+    ConfigError: they are all of one class.
+  """
+  seen: set[int] = set()
+  for labels in _labels(records):
+    seen |= labels
+    if len(seen) > 1 or -1 in seen:  # those without labels are refused by `check_labels`
+      return
+  for label in seen:
+    name = class_names[label] if class_names else label
+    accepted = f"a split with images of {TWO_CLASSES}; its {len(records):,} are all of the class {name!r}"
+    raise ConfigError("data.train_split", config_data.train_split, accepted)
+
+
+def _labels(records: Sequence[dict]) -> Iterator[set[int]]:
+  if hasattr(records, "labels"):  # of a folder, known without reading
+    yield set(records.labels.tolist())
+    return
+  indices = order.permutation(0, 0, len(records))
+  for start in range(0, len(indices), _PROBE):
+    with contextlib.suppress(DamagedRecords):  # told of when they are needed
+      yield {record["label"] for record in records.__getitems__(indices[start : start + _PROBE].tolist())}

@@ -5,51 +5,20 @@ import os
 import re
 import types
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
-from nin_jax.errors import ConfigError
+from nin_jax.data import files
+from nin_jax.errors import ConfigError, line
 
 PREFIX = "folder:"
-SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"))
 _ALL = "everything"  # of TFDS's own `all` no slice can be taken
+_LOOSE = "images outside of the classes"  # counted beside suffixes, which begin with a dot
 _LAYOUT = "folder:PATH with images in PATH/CLASS/… or PATH/SPLIT/CLASS/…"
 
 Entry = tuple[str, str]  # a class, and an image's path below the directory of classes, CLASS/…/FILE
-
-
-class Records:
-  """Random access to images: {"image": the file's bytes, "label": int}. Small to pickle: each worker is sent it.
-
-  Args:
-    root: the directory that the paths start from.
-    paths: of the images.
-    labels: of each.
-  """
-
-  def __init__(self, root: Path, paths: Sequence[str], labels: Sequence[int]):
-    encoded = [os.fsencode(path) for path in paths]
-    self._root, self._paths = os.fsencode(root), b"".join(encoded)
-    self._ends = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
-    self._labels = np.array(labels, np.int32)
-
-  def __len__(self) -> int:
-    return len(self._labels)
-
-  def name(self, index: int) -> str:
-    """Returns an image's path."""
-    return os.fsdecode(os.path.join(self._root, self._paths[self._ends[index] : self._ends[index + 1]]))
-
-  def __getitem__(self, index: int) -> dict:
-    if not 0 <= index < len(self):
-      raise IndexError(index)
-    with open(self.name(index), "rb") as file:
-      return {"image": file.read(), "label": int(self._labels[index])}
-
-  def __getitems__(self, indices: Sequence[int]) -> list[dict]:
-    return [self[index] for index in indices]
 
 
 class Folder:
@@ -61,9 +30,9 @@ class Folder:
   that data.train_split names holds directories. Slices such as train[:90%], and sums, are taken as TFDS takes them.
 
   Images are found by their suffix, anywhere below the directory of a class; hidden files and directories are left out,
-  links to directories are followed. The classes are the sorted names of the train split's directories. Within a split
-  images are in the order of a hash of CLASS/…/FILE: any first n are a fair sample of the classes, whatever a file
-  system lists first.
+  links to directories are followed. The classes are the sorted names of the train split's directories; each must hold
+  images in that split, not in others. Within a split images are in the order of a hash of CLASS/…/FILE: any first n are
+  a fair sample of the classes, whatever a file system lists first.
 
   Attributes:
     name: for file names.
@@ -81,14 +50,15 @@ class Folder:
     self._config = config_data
     given = config_data.name.removeprefix(PREFIX)
     self.path = Path(config_data.dir).expanduser() / Path(given).expanduser()
-    if not given or not self.path.is_dir():
-      found = f"; {self.path.absolute()} is {'a file' if self.path.exists() else 'not there'}" if given else ""
+    if not given or not os.path.isdir(self.path):
+      found = f"; {self.path.absolute()} is {files.kind(self.path)}" if given else ""
       raise self._mistake(_LAYOUT + found)
     self.path = self.path.resolve()
     self.name = "folder-" + (re.sub(r"[^\w.-]+", "-", self.path.name) or "root")
     self.shape = (None, None, 3)
-    names = [name for name in _split_names(config_data.train_split) if (self.path / name).is_dir()]
-    self._has_splits = any(_directories(self.path / name) for name in names)
+    names = [name for name in _split_names(config_data.train_split) if os.path.isdir(self.path / name)]
+    self._has_splits = any(self._directories(self.path / name) for name in names)
+    self._others: dict[Path, Counter] = {}
     self.class_names = tuple(self._classes("train_split"))
     if not self.class_names:
       raise self._mistake(f"{_LAYOUT}; {self.path} has no directories")
@@ -97,7 +67,19 @@ class Folder:
   def num_classes(self) -> int:
     return len(self.class_names)
 
-  def records(self, split_field: str) -> Records:
+  @property
+  def left_out(self) -> str:
+    """A line on what was found beside the images, in the splits that have been asked for so far; "" for nothing."""
+    others, said = sum(self._others.values(), Counter()), []
+    loose = others.pop(_LOOSE, 0)
+    if others:
+      kinds = ", ".join(f"{suffix or 'no suffix'} ({count})" for suffix, count in others.most_common())
+      said.append(f"{_count(others.total(), 'file')} of other types left out: {kinds}")
+    if loose:
+      said.append(f"{_count(loose, 'image')} outside of the classes' directories left out")
+    return f"{self.path}: {line('; '.join(said), 500)}" if said else ""
+
+  def records(self, split_field: str) -> files.Records:
     """Returns the images of a split.
 
     Args:
@@ -108,14 +90,13 @@ class Folder:
     """
     entries = self._entries(split_field)
     label = {name: i for i, name in enumerate(self.class_names)}
-    return Records(self.path, [path for _, path in entries], [label[name] for name, _ in entries])
+    return files.Records(self.path, [path for _, path in entries], [label[name] for name, _ in entries])
 
   def fingerprint(self, split_field: str) -> dict[str, object]:
     """Returns what identifies the contents of a split: its files' paths, sizes and times."""
     digest = hashlib.sha256()
     for _, path in sorted(self._entries(split_field)):
-      stat = os.stat(self.path / path)
-      digest.update(os.fsencode(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\0"))
+      digest.update(os.fsencode(f"{path}\0{files.identity(self.path / path)}\0"))
     return {"folder": str(self.path), "classes": self.class_names, "files": digest.hexdigest()}
 
   def _mistake(self, accepted: str) -> ConfigError:
@@ -127,29 +108,29 @@ class Folder:
 
   def _classes(self, split_field: str) -> list[str]:
     if not self._has_splits:
-      return _directories(self.path)
+      return self._directories(self.path)
     splits = _split_names(self._config[split_field])
-    if not splits or not all((self.path / split).is_dir() for split in splits):
-      raise self._split_mistake(split_field, _directories(self.path))
-    return sorted({name for split in splits for name in _directories(self.path / split)})
+    if not splits or not all(os.path.isdir(self.path / split) for split in splits):
+      raise self._split_mistake(split_field, self._directories(self.path))
+    return sorted({name for split in splits for name in self._directories(self.path / split)})
 
   def _entries(self, split_field: str) -> list[Entry]:
     """The classes and paths (from PATH) of a split's images, in order."""
-    import tensorflow_datasets as tfds
+    from nin_jax.data.tfds import tfds
 
     spec = self._config[split_field]
     if self._has_splits:
       if unknown := [name for name in self._classes(split_field) if name not in self.class_names]:
         accepted = f"a split whose classes are all in data.train_split; {unknown[0]!r} is not"
         raise ConfigError(f"data.{split_field}", spec, accepted)
-      known = _directories(self.path)
+      known = self._directories(self.path)
       splits = {
-        split: [(name, f"{split}/{path}") for name, path in _by_hash(self._scan(self.path / split))]
+        split: [(name, f"{split}/{path}") for name, path in _by_hash(self._scan(self.path / split, split_field))]
         for split in _split_names(spec)
       }
     else:
       known = ["train", "test", "all"]
-      entries = _by_hash(self._scan(self.path))
+      entries = _by_hash(self._scan(self.path, "train_split"))
       held_out = _held_out(entries)
       splits = {"train": [entry for entry in entries if entry not in held_out], "test": [], _ALL: entries}
       splits["test"] = [entry for entry in entries if entry in held_out]
@@ -164,53 +145,38 @@ class Folder:
       raise self._split_mistake(split_field, known)
     return chosen
 
-  def _scan(self, directory: Path) -> list[Entry]:
-    """Every image below a directory of classes."""
-    entries = []
-    for name in _directories(directory):
-      try:
-        found = [(name, f"{name}/{path}") for path in _images(directory / name)]
-      except OSError as error:
-        raise self._mistake(f"{_LAYOUT} that can be read: {error}") from None
-      if not found:
-        suffixes = ", ".join(sorted(suffix[1:] for suffix in SUFFIXES))
+  def _scan(self, directory: Path, split_field: str) -> list[Entry]:
+    """Every image below a directory of classes; in the split to train on, no class may be without."""
+    entries, others = [], Counter()
+    for name in self._directories(directory):
+      found, other = self._listed(files.images, directory / name)
+      if not found and split_field == "train_split":
+        suffixes = ", ".join(suffix[1:] for suffix in files.SUFFIXES)
         raise self._mistake(f"{_LAYOUT}; the class {directory / name} has no images ({suffixes})")
-      entries += found
+      entries += [(name, f"{name}/{path}") for path in found]
+      others += other
+    self._others[directory] = others + Counter({_LOOSE: self._listed(files.loose_images, directory)})
     return entries
+
+  def _directories(self, path: Path) -> list[str]:
+    return self._listed(files.directories, path)
+
+  def _listed(self, listing: Callable[[Path], Any], path: Path) -> Any:
+    """What a function of `files` finds in a directory."""
+    try:
+      return listing(path)
+    except OSError as error:
+      raise self._mistake(f"{_LAYOUT} that can be read: {error}") from None
+
+
+def _count(number: int, noun: str) -> str:
+  return f"{number:,} {noun}{'s'[: number != 1]}"
 
 
 def _split_names(spec: str) -> list[str]:
   """The names in a TFDS split such as train[:90%]+val."""
   names = [re.match(r"\s*([\w.-]*)", part)[1] for part in spec.split("+")]
   return list(dict.fromkeys(name for name in names if name.strip(".")))
-
-
-def _directories(path: Path) -> list[str]:
-  """The directories in a directory, sorted; none where it cannot be read."""
-  try:
-    with os.scandir(path) as entries:
-      return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
-  except OSError:
-    return []
-
-
-def _images(directory: Path) -> Iterator[str]:
-  """The paths of the images below a directory, each directory once, though links may lead there again."""
-  seen, waiting = set(), [""]
-  while waiting:
-    below = waiting.pop()
-    identity = os.stat(directory / below)
-    if (identity.st_dev, identity.st_ino) in seen:
-      continue
-    seen.add((identity.st_dev, identity.st_ino))
-    with os.scandir(directory / below) as entries:
-      for entry in sorted(entries, key=lambda entry: entry.name):
-        if entry.name.startswith("."):
-          continue
-        if entry.is_dir():
-          waiting.append(f"{below}{entry.name}/")
-        elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
-          yield below + entry.name
 
 
 def _hash(path: str) -> bytes:

@@ -1,12 +1,16 @@
 """The section `data` of a config → its data set, resident or streaming."""
 
-from nin_jax.data import cache, examples, metadata, resident
+import logging
+
+from nin_jax.data import cache, examples, faults, metadata, resident
 from nin_jax.data.folder import PREFIX
 from nin_jax.data.pipeline import Pipeline
 from nin_jax.errors import ConfigError
 
+_WARNED = {""}  # once a process: trials of a sweep share a set
 
-def open(config_data, seed: int, process_index: int = 0, process_count: int = 1) -> Pipeline:
+
+def open(config_data, seed: int, process_index: int = 0, process_count: int = 1, training: bool = False) -> Pipeline:
   """Returns the data set of config.data.
 
   data.pipeline=auto streams where data.random_resized_crop is set, where the images of a folder are of varying sizes,
@@ -17,6 +21,7 @@ def open(config_data, seed: int, process_index: int = 0, process_count: int = 1)
     seed: decides the order of the training images, and their crops.
     process_index: of this process, whose parts of the batches it's asked for.
     process_count: how many processes share each batch.
+    training: whether training images of a single class are a mistake.
 
   Raises:
     ConfigError: a field of data is unknown, impossible or does not fit the set; the message says what would.
@@ -26,6 +31,11 @@ def open(config_data, seed: int, process_index: int = 0, process_count: int = 1)
   if config_data.batch_size % process_count:
     raise ConfigError("data.batch_size", config_data.batch_size, f"a multiple of the {process_count} processes")
   records = {split: found.records(field) for split, field in (("train", "train_split"), ("test", "test_split"))}
+  if training:
+    faults.check_classes(config_data, records["train"], spec.class_names)
+  if found.left_out not in _WARNED:
+    _WARNED.add(found.left_out)
+    logging.warning("%s", found.left_out)
   root, process = cache.directory(config_data.cache_dir), (process_index, process_count)
   if not _streams(config_data, found, records):
     return resident.open(config_data, seed, spec, found, records, root, process)

@@ -51,7 +51,7 @@ def _download(name: str, directory: str) -> None:
     raise ConfigError(
       "--name", name, f"digits, as long as TensorFlow is missing, which the others need once: {_INSTALL}"
     )
-  import tensorflow_datasets as tfds
+  from nin_jax.data.tfds import tfds
 
   builder = tfds.builder(name, data_dir=directory, file_format="array_record")
   config = tfds.download.DownloadConfig(try_download_gcs=False)

@@ -42,8 +42,9 @@ def builder(config_data) -> "tfds.core.DatasetBuilder":
     ConfigError: data.name names no set, or no such version or variant; data.dir does not exist, or holds a description
       that would run foreign code.
   """
-  import tensorflow_datasets as tfds
   from etils import epath
+
+  from nin_jax.data.tfds import tfds
 
   name, directory = config_data.name, data_dir(config_data)
   match = _NAME.fullmatch(name)
@@ -109,7 +110,7 @@ def keys(config_data, found: "tfds.core.DatasetBuilder") -> tuple[str, str]:
   Raises:
     ConfigError: the set has none such.
   """
-  import tensorflow_datasets as tfds
+  from nin_jax.data.tfds import tfds
 
   features = found.info.features
   image, label = found.info.supervised_keys or ("image", "label")
@@ -150,12 +151,14 @@ class Records:
     self._open()
 
   def _open(self) -> None:
-    import tensorflow_datasets as tfds
+    from nin_jax.data.tfds import tfds
 
-    path, split, (image, _), _ = self._state
-    self._examples = tfds.builder_from_directory(path).as_data_source(
-      split, decoders={image: tfds.decode.SkipDecoding()}
-    )
+    path, split, names, _ = self._state
+    builder = tfds.builder_from_directory(path)
+    # Of these features alone, whatever others there are: TFDS would decode further images, in any format of Pillow's.
+    self._features = tfds.features.FeaturesDict({name: builder.info.features[name] for name in names})
+    self._decoders = {names[0]: tfds.decode.SkipDecoding()}
+    self._serialized = builder.as_data_source(split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
 
   def __getstate__(self) -> tuple:
     return self._state
@@ -165,7 +168,7 @@ class Records:
     self._open()
 
   def __len__(self) -> int:
-    return len(self._examples)
+    return len(self._serialized)
 
   def name(self, index: int) -> str:
     """Returns what an image is called in messages."""
@@ -178,10 +181,13 @@ class Records:
   def __getitems__(self, indices: Sequence[int]) -> list[dict]:
     path, split, (image, label), _ = self._state
     try:
-      examples = self._examples.__getitems__(list(indices))
+      examples = map(self._deserialize, self._serialized.__getitems__(list(indices)))
       return [{"image": example[image], "label": int(example[label])} for example in examples]
-    except (OSError, RuntimeError, ValueError, TypeError) as error:  # of damage, some come to light as no label at all
+    except Exception as error:  # whatever damage leads to: protobuf has errors of its own
       raise DamagedRecords(_line(f"{path}, split {split!r}: {error}")) from error
+
+  def _deserialize(self, record: bytes) -> dict:
+    return self._features.deserialize_example_np(record, decoders=self._decoders)
 
 
 def records(config_data, found: "tfds.core.DatasetBuilder", split_field: str) -> Records:

@@ -16,6 +16,7 @@ from typing import IO
 from nin_jax.sweep import events
 
 STOP_SECONDS = 60.0  # that workers have to save when the sweep is stopped
+_ENDING_SECONDS = 5.0  # that a worker may take to end by itself
 
 
 @dataclasses.dataclass
@@ -92,10 +93,15 @@ class Pool:
     return self
 
   def __exit__(self, *_: object) -> None:
-    for worker in self._workers:
-      if worker.process:
-        worker.process.kill()
-        worker.process.wait()
+    running = [worker.process for worker in self._workers if worker.process]
+    for process in running:
+      with contextlib.suppress(OSError):
+        process.stdin.close()  # at which it ends, and removes its temporary files
+    for process in running:
+      with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_ENDING_SECONDS)
+      process.kill()
+      process.wait()
 
   @property
   def size(self) -> int:

@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 
+from nin_jax import temporary
 from nin_jax.sweep import events
 
 
@@ -23,6 +24,7 @@ def main(name: str) -> None:
   def read() -> None:
     for row in sys.stdin:
       received.put(json.loads(row))
+    temporary.remove()
     os._exit(0)
 
   threading.Thread(target=read, daemon=True).start()

@@ -199,7 +199,7 @@ def set_up(config: ConfigDict, training: bool = True, begins: bool = False, flag
   devices = jax.devices()
   several = jax.process_count() > 1  # whose parts of a batch are to be equally large
   checked = validate(config, len(devices) if training or several else 1, training or several, begins=begins)
-  pipeline = data.open(config.data, config.seed, jax.process_index(), jax.process_count())
+  pipeline = data.open(config.data, config.seed, jax.process_index(), jax.process_count(), training)
   _agree(config, pipeline, devices, flags or {})
   steps_in_all = total_steps(config.train, pipeline.steps_per_epoch)
   update, rate = optimizer(config.optimizer, checked.variables["params"], steps_in_all, pipeline.steps_per_epoch)

@@ -179,7 +179,9 @@ class _Described:
       yield from self._network(config, spec)
 
   def _classes(self, config: Fields, spec: data.Spec) -> Iterator[ConfigError]:
-    if config.model.num_classes != spec.num_classes:
+    if spec.num_classes < 2:
+      yield config.data.error("name", f"{data.TWO_CLASSES}; this set has {spec.num_classes}")
+    elif config.model.num_classes != spec.num_classes:
       yield config.model.error("num_classes", f"{spec.num_classes}, the classes of {spec.name}")
 
   def _network(self, config: Fields, spec: data.Spec) -> Iterator[ConfigError]:

@@ -8,7 +8,6 @@ from typing import Any
 import jax
 
 from nin_jax.cost import operator, primitives, program, receptive_field
-from nin_jax.cost.arithmetic import Work
 from nin_jax.cost.layer import OTHER, Cost, Extent, Layer
 from nin_jax.cost.program import Operation, Program, Value
 from nin_jax.cost.reach import Record
@@ -21,7 +20,9 @@ def analyze(fn: Callable[..., Any], *args: Any, params: Any = None, image: int |
   """What one call of `fn(*args)` costs, per layer and in all. Traces the function; computes and compiles nothing.
 
   Work goes to the layer and the direction that its name stack says. Give it the forward pass for inference, or a
-  function that calls `jax.grad` for training. It counts what is given: pass one image for the cost of one image.
+  function that calls `jax.value_and_grad` for training. It counts what is given: pass one image for the cost of one
+  image. Work whose result is not used is left out, and a note says how many MACs that is: `jax.grad` without the value
+  needs no product that only the loss reads.
 
   Args:
     fn: any JAX function.
@@ -98,11 +99,6 @@ class _Attribution:
       self.groups.setdefault(path, []).append(operation)
     self.readers = program.consumers(traced.operations)
     self.results = set(traced.outputs)
-    self.batch_axis = {
-      self.of_operation[o]: o.params["dimension_numbers"].lhs_spec[0]
-      for o in traced.operations
-      if o.primitive == "conv_general_dilated" and o.direction == FORWARD
-    }
 
   def cost(self) -> Cost:
     params = {self._name(owner): elements for owner, elements in self.owners.items()}
@@ -157,7 +153,7 @@ class _Attribution:
     macs, elementwise = collections.Counter(), collections.Counter()
     product_elements = 0
     for operation in operations:
-      work: Work = operation.work(self.batch_axis.get(path, 0))
+      work = operation.work
       macs[operation.direction] += work.macs * operation.repeats
       elementwise[operation.direction] += work.elementwise * operation.repeats
       if work.other or operation.primitive not in primitives.KNOWN:

@@ -38,7 +38,8 @@ class Layer:
     groups: of the convolution, or products side by side.
     output_shape: of the last value that leaves the layer on the way forward. So are receptive_field and jump.
     params: trainable elements, counted once however often the layer is called.
-    macs: forward multiply-accumulates by the formula, padding taps included. flops: 2 × macs.
+    macs: forward multiply-accumulates by the formula, padding taps included. flops: 2 × macs. Every convolution of a
+      derivative of any order costs what the forward convolution does.
     backward_macs: of the gradients. recompute_macs: forward work done again by rematerialisation in the backward pass,
       which no measure of useful work may count.
     elementwise, backward_elementwise: other arithmetic, in operations; the latter with recomputation.

@@ -8,10 +8,12 @@ from typing import Any
 import jax
 
 from nin_jax.cost import operator, primitives, program, receptive_field
+from nin_jax.cost.arithmetic import Work
 from nin_jax.cost.layer import OTHER, Cost, Extent, Layer
 from nin_jax.cost.program import Operation, Program, Value
 from nin_jax.cost.reach import Record
 from nin_jax.cost.scope import BACKWARD, FORWARD, RECOMPUTE
+from nin_jax.cost.traffic import Traffic, moves
 
 Path = tuple[str, ...]
 
@@ -161,6 +163,8 @@ class _Attribution:
       if operation.direction == FORWARD and work.macs:
         product_elements += operation.outputs[0].elements * operation.repeats
     forward = [operation for operation in operations if operation.direction == FORWARD]
+    works = not forward or any(operation.work != Work() for operation in forward)
+    busy = works or any(moves(operation) for operation in forward)
     read, written = self._border(path, forward)
     output = next(reversed(written), forward[-1].outputs[-1] if forward and forward[-1].outputs else None)
     started = self.position[forward[0]] if forward else 0
@@ -175,7 +179,7 @@ class _Attribution:
     alike = sum(value.elements * n for value, n in written.items() if output and value.shape == output.shape)
     return Layer(
       path,
-      OTHER if path == OTHER else found.op,
+      OTHER if path == OTHER else found.op if works else "movement",
       kernel=found.kernel,
       strides=found.strides,
       groups=found.groups,
@@ -188,7 +192,7 @@ class _Attribution:
       elementwise=elementwise[FORWARD],
       backward_elementwise=elementwise[BACKWARD] + elementwise[RECOMPUTE],
       activations=product_elements or alike,
-      bytes=sum(value.bytes * n for values in (read, written) for value, n in values.items()),
+      bytes=Traffic(forward, written, self._used_after).bytes if busy else 0,
       receptive_field=None if path == OTHER else _extent(after, lambda reach: reach.extent),
       jump=None if path == OTHER else _extent(after, lambda reach: reach.jump),
       other=dict(other or {}),
@@ -208,6 +212,11 @@ class _Attribution:
         if value in self.results or next(readers, None):
           written[value] = operation.repeats
     return read, written
+
+  def _used_after(self, value: Value, operation: Operation) -> bool:
+    """Whether a value is read after an operation, or is a result."""
+    readers = self.readers.get(value, ())
+    return value in self.results or any(self.position[reader] > self.position[operation] for reader in readers)
 
 
 def _extent(record: Record | None, of: Callable[[Any], int]) -> Extent:

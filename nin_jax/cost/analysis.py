@@ -13,6 +13,7 @@ from nin_jax.cost.layer import OTHER, Cost, Extent, Layer
 from nin_jax.cost.program import Operation, Program, Value
 from nin_jax.cost.reach import Record
 from nin_jax.cost.scope import BACKWARD, FORWARD, RECOMPUTE
+from nin_jax.cost.traffic import Traffic, moves
 
 Path = tuple[str, ...]
 
@@ -21,7 +22,9 @@ def analyze(fn: Callable[..., Any], *args: Any, params: Any = None, image: int |
   """What one call of `fn(*args)` costs, per layer and in all. Traces the function; computes and compiles nothing.
 
   Work goes to the layer and the direction that its name stack says. Give it the forward pass for inference, or a
-  function that calls `jax.grad` for training. It counts what is given: pass one image for the cost of one image.
+  function that calls `jax.value_and_grad` for training. It counts what is given: pass one image for the cost of one
+  image. Work whose result is not used is left out, and a note says how many MACs that is: `jax.grad` without the value
+  needs no product that only the loss reads.
 
   Args:
     fn: any JAX function.
@@ -98,11 +101,6 @@ class _Attribution:
       self.groups.setdefault(path, []).append(operation)
     self.readers = program.consumers(traced.operations)
     self.results = set(traced.outputs)
-    self.batch_axis = {
-      self.of_operation[o]: o.params["dimension_numbers"].lhs_spec[0]
-      for o in traced.operations
-      if o.primitive == "conv_general_dilated" and o.direction == FORWARD
-    }
 
   def cost(self) -> Cost:
     params = {self._name(owner): elements for owner, elements in self.owners.items()}
@@ -157,7 +155,7 @@ class _Attribution:
     macs, elementwise = collections.Counter(), collections.Counter()
     product_elements = 0
     for operation in operations:
-      work: Work = operation.work(self.batch_axis.get(path, 0))
+      work = operation.work
       macs[operation.direction] += work.macs * operation.repeats
       elementwise[operation.direction] += work.elementwise * operation.repeats
       if work.other or operation.primitive not in primitives.KNOWN:
@@ -165,6 +163,8 @@ class _Attribution:
       if operation.direction == FORWARD and work.macs:
         product_elements += operation.outputs[0].elements * operation.repeats
     forward = [operation for operation in operations if operation.direction == FORWARD]
+    works = not forward or any(operation.work != Work() for operation in forward)
+    busy = works or any(moves(operation) for operation in forward)
     read, written = self._border(path, forward)
     output = next(reversed(written), forward[-1].outputs[-1] if forward and forward[-1].outputs else None)
     started = self.position[forward[0]] if forward else 0
@@ -179,7 +179,7 @@ class _Attribution:
     alike = sum(value.elements * n for value, n in written.items() if output and value.shape == output.shape)
     return Layer(
       path,
-      OTHER if path == OTHER else found.op,
+      OTHER if path == OTHER else found.op if works else "movement",
       kernel=found.kernel,
       strides=found.strides,
       groups=found.groups,
@@ -192,7 +192,7 @@ class _Attribution:
       elementwise=elementwise[FORWARD],
       backward_elementwise=elementwise[BACKWARD] + elementwise[RECOMPUTE],
       activations=product_elements or alike,
-      bytes=sum(value.bytes * n for values in (read, written) for value, n in values.items()),
+      bytes=Traffic(forward, written, self._used_after).bytes if busy else 0,
       receptive_field=None if path == OTHER else _extent(after, lambda reach: reach.extent),
       jump=None if path == OTHER else _extent(after, lambda reach: reach.jump),
       other=dict(other or {}),
@@ -212,6 +212,11 @@ class _Attribution:
         if value in self.results or next(readers, None):
           written[value] = operation.repeats
     return read, written
+
+  def _used_after(self, value: Value, operation: Operation) -> bool:
+    """Whether a value is read after an operation, or is a result."""
+    readers = self.readers.get(value, ())
+    return value in self.results or any(self.position[reader] > self.position[operation] for reader in readers)
 
 
 def _extent(record: Record | None, of: Callable[[Any], int]) -> Extent:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nin_jax.cost import convolution
 from nin_jax.cost.primitives import ELEMENTWISE, MOVEMENT, REDUCTIONS, SCATTERED_WINDOWS, SCATTERS, SEAMS, WINDOWS
 
 Shape = Sequence[int]
@@ -29,22 +30,24 @@ def work(
   params: Mapping[str, Any],
   inputs: Sequence[Shape],
   outputs: Sequence[Shape],
+  forms: convolution.Forms,
   backward: bool = False,
-  batch_axis: int = 0,
+  ones: int | None = None,
 ) -> Work:
   """The work of one equation.
 
   Args:
     primitive, params: the equation's.
     inputs, outputs: the shapes of its operands and results.
-    backward: whether it is part of a transposed computation; see `convolution_macs`.
-    batch_axis: where the forward convolution keeps its batch; matters to a backward convolution only.
+    forms, backward: see `convolution.macs`.
+    ones: how many ones the kernel of a convolution holds, if all else in it is zero: then it moves data.
   """
   if primitive == "conv_general_dilated":
-    return Work(macs=convolution_macs(params, inputs[0], inputs[1], outputs[0], backward, batch_axis))
+    if ones is not None:
+      return _selection(ones // inputs[1][params["dimension_numbers"].rhs_spec[0]], outputs)
+    return Work(macs=convolution.macs(params, *inputs, outputs[0], forms, backward))
   if primitive == "dot_general":
-    (contracted, _), _ = params["dimension_numbers"]
-    return Work(macs=math.prod(outputs[0]) * math.prod(inputs[0][d] for d in contracted))
+    return _product(params, inputs, outputs)
   if primitive in ("ragged_dot_general", "ragged_dot"):
     return Work(macs=_ragged_macs(params, inputs, outputs[0]))
   if primitive in MOVEMENT or primitive in SEAMS:
@@ -63,39 +66,21 @@ def work(
   return Work(other=_elements(outputs))
 
 
-def convolution_macs(
-  params: Mapping[str, Any], lhs: Shape, rhs: Shape, out: Shape, backward: bool = False, batch_axis: int = 0
-) -> int:
-  """Multiply-accumulates of `conv_general_dilated`, by the formula.
+def _selection(terms: int, outputs: Sequence[Shape]) -> Work:
+  """Each output is the sum of so many inputs: a copy of one, as in patches, or a reduction, as in their gradient."""
+  return Work(elementwise=_elements(outputs) * terms if terms > 1 else 0)
 
-  Forward, y = x * w costs |y| × taps × C_in / groups. A transposed convolution (`lhs_dilation` > 1) costs
-  |x| × taps × C_out / groups, since each input element meets each tap once; for SAME padding this is the first formula
-  over prod(lhs_dilation).
 
-  Backward, the count is that of the forward convolution, found from the roles of the shapes. Its input gradient reads
-  dy as lhs, so that |dy| is |lhs|; its kernel gradient swaps batch and channels, so that dy is the kernel and taps and
-  output positions change places in the same product. A kernel gradient is told from an input gradient by where its lhs
-  has the batch: not at `batch_axis`. A strided input gradient shows as `lhs_dilation`, that of a transposed convolution
-  as `window_strides`.
+def _product(params: Mapping[str, Any], inputs: Sequence[Shape], outputs: Sequence[Shape]) -> Work:
+  """Products without a contraction: a scale, x · s, is element-wise work.
 
-  Args:
-    params: the equation's parameters.
-    lhs, rhs, out: the three shapes.
-    backward: whether the equation comes from transposing a convolution.
-    batch_axis: the batch's axis in the forward convolution's input.
+  An outer product is not: it is the gradient of a matrix that multiplies one vector, and costs what that product does.
   """
-  dims = params["dimension_numbers"]
-  groups = params["feature_group_count"] * params["batch_group_count"]
-  taps = math.prod(rhs[d] for d in dims.rhs_spec[2:])
-  per_output = math.prod(out) * taps * rhs[dims.rhs_spec[1]]
-  per_input = math.prod(lhs) * taps * rhs[dims.rhs_spec[0]] // groups
-  dilated = any(d > 1 for d in params["lhs_dilation"])
-  if not backward:
-    return per_input if dilated else per_output
-  if dims.lhs_spec[0] != batch_axis:  # the kernel's gradient
-    kernel_taps = math.prod(out[d] for d in dims.out_spec[2:])
-    return math.prod(lhs) * kernel_taps * rhs[dims.rhs_spec[0]] // groups if dilated else per_output
-  return per_output if any(s > 1 for s in params["window_strides"]) else per_input
+  contracted, batch = params["dimension_numbers"]
+  free = [len(shape) - len(c) - len(b) for shape, c, b in zip(inputs, contracted, batch, strict=True)]
+  if not contracted[0] and 0 in free:
+    return Work(elementwise=_elements(outputs))
+  return Work(macs=math.prod(outputs[0]) * math.prod(inputs[0][d] for d in contracted[0]))
 
 
 def _ragged_macs(params: Mapping[str, Any], inputs: Sequence[Shape], out: Shape) -> int:

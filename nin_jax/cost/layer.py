@@ -33,18 +33,21 @@ class Layer:
       `other` for work outside any scope, and for primitives of unknown work wherever they stand.
     op: what it does: `conv`, `pointwise` (a 1×1 convolution, as a convolution or as a product at each position),
       `dense`, `product` (a product without parameters), `max_pool`, `avg_pool`, `norm`, `dropout`, `elementwise`,
-      `params` (parameters whose path computed nothing), `module` (several layers, see `Cost.by_module`), `other`.
+      `movement` (it moves data and computes nothing), `params` (parameters whose path computed nothing), `module`
+      (several layers, see `Cost.by_module`), `other`.
     kernel, strides, dilation: in elements, one per spatial axis; None where there is none or it is not known.
     groups: of the convolution, or products side by side.
     output_shape: of the last value that leaves the layer on the way forward. So are receptive_field and jump.
     params: trainable elements, counted once however often the layer is called.
-    macs: forward multiply-accumulates by the formula, padding taps included. flops: 2 × macs.
+    macs: forward multiply-accumulates by the formula, padding taps included. flops: 2 × macs. Every convolution of a
+      derivative of any order costs what the forward convolution does.
     backward_macs: of the gradients. recompute_macs: forward work done again by rematerialisation in the backward pass,
       which no measure of useful work may count.
     elementwise, backward_elementwise: other arithmetic, in operations; the latter with recomputation.
     activations: elements of the layer's output; where it has products, of theirs.
     bytes: what crosses the layer's border on the way forward if all inside were fused: each distinct value that comes
-      from outside and each that is used outside, in its own type.
+      from outside and each that is used outside, in its own type. Of an array that is read by index (an embedding) only
+      the elements that are looked up, and of one that is updated by index (a cache) only those that are replaced.
     arithmetic_intensity: flops / bytes, None without bytes.
     receptive_field, jump: in pixels of the image; an int where both axes agree, else [h, w], None where unknown.
     other: output elements of primitives of unknown work, by the primitive's name.
@@ -80,7 +83,7 @@ class Layer:
 
   @property
   def idle(self) -> bool:
-    """Whether there is nothing to count: no parameters, and no work but moving data."""
+    """Whether there is nothing to count: no parameters, no work, and no data moved."""
     return not (
       self.params
       or self.macs
@@ -88,6 +91,7 @@ class Layer:
       or self.recompute_macs
       or self.elementwise
       or self.backward_elementwise
+      or self.bytes
       or self.other
     )
 

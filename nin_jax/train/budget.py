@@ -55,7 +55,7 @@ def training_cost(
   params, batch_stats = variables["params"], variables.get("batch_stats", {})
 
   def gradient(params, batch_stats, images, labels, example_ids, key):
-    grad = jax.grad(objective, has_aux=True)
+    grad = jax.value_and_grad(objective, has_aux=True)
     return grad(params, batch_stats, network, config_train, images, labels, example_ids, key)
 
   image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)

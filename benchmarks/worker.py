@@ -45,6 +45,7 @@ class Worker:
       stdout=subprocess.PIPE,
       env={**os.environ, **environment},
       text=True,
+      encoding="utf-8",
     )
 
   def __enter__(self) -> "Worker":
@@ -82,9 +83,9 @@ def serve(functions: Mapping[str, Callable[..., dict]]) -> None:
   """Does what the parent asks until it closes the pipe. What is printed meanwhile goes to stderr."""
   if _TUNED in sys.argv[1:]:
     allocator.set_up()
-  answers = os.fdopen(os.dup(1), "w")
+  answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
   os.dup2(2, 1)
-  for line in sys.stdin:
+  for line in sys.stdin.buffer:
     asked = json.loads(line)
     answer = functions[asked.pop("do")](**asked)
     answers.write(json.dumps(answer) + "\n")

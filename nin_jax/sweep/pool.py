@@ -50,7 +50,7 @@ class _Worker:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=log,
-        env={**os.environ, **self.environment, "PYTHONPATH": _path()},
+        env={**os.environ, **self.environment, "PYTHONPATH": _path(), "PYTHONIOENCODING": "utf-8"},  # of the log
         start_new_session=True,  # Ctrl-C on the terminal reaches the parent alone
       )
     os.set_blocking(self.process.stdout.fileno(), False)

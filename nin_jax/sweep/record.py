@@ -165,7 +165,7 @@ class Record:
 def _read(path: Path, trial: str) -> dict[str, dict]:
   """{trial: the object in a file}; {} where there is none that is whole."""
   try:
-    value = json.loads(path.read_text())
+    value = json.loads(path.read_text(encoding="utf-8"))
   except (OSError, ValueError):
     return {}
   return {trial: value} if isinstance(value, dict) else {}

@@ -11,17 +11,19 @@ import signal
 import sys
 import threading
 
+from nin_jax import streams
 from nin_jax.sweep import events
 
 
 def main(name: str) -> None:
   """Works until standard input ends."""
-  out = os.fdopen(os.dup(1), "w")
+  out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+  streams.take_any_character()
   os.dup2(2, 1)  # what libraries print is for the log, not for the parent
   received: queue.SimpleQueue = queue.SimpleQueue()
 
   def read() -> None:
-    for row in sys.stdin:
+    for row in sys.stdin.buffer:
       received.put(json.loads(row))
     os._exit(0)
 

@@ -15,7 +15,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from nin_jax import config as configs
-from nin_jax import streams
+from nin_jax import crashes, streams
 from nin_jax.errors import ConfigError, line
 
 # How ml_collections says that a value is of the wrong type → what is accepted.
@@ -93,7 +93,7 @@ def run(main: Callable[[], int | None], define: Callable[[], None] | None = None
   for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, _leave)
   logging.set_verbosity(logging.ERROR)  # ml_collections' own words on a config file come with an error of ours
-  app.run(guarded, flags_parser=parse)
+  crashes.traced(lambda: app.run(guarded, flags_parser=parse))
 
 
 def _leave(number: int, *_: object) -> None:

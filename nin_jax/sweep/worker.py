@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 
-from nin_jax import streams
+from nin_jax import crashes, streams
 from nin_jax.sweep import events
 
 
@@ -45,4 +45,4 @@ if __name__ == "__main__":
   signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C on the terminal is the parent's, which asks by SIGTERM
   if cores := set(map(int, sys.argv[2:])):
     os.sched_setaffinity(0, cores)  # before JAX counts them
-  main(sys.argv[1])
+  crashes.traced(lambda: main(sys.argv[1]))

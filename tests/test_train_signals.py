@@ -104,9 +104,12 @@ def test_a_signal_ends_a_process_that_is_stuck_in_native_code():
   process = subprocess.Popen(
     [sys.executable, "-c", STUCK], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
   )
-  assert process.stdout.readline() == "ready\n"
-  process.send_signal(signal.SIGTERM)
-  _, said = process.communicate(timeout=60)
+  try:
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+  finally:
+    process.kill()
   assert process.returncode == 128 + signal.SIGTERM
   assert said == (
     "SIGTERM came 1 s ago and the program is still in one native call: it is ended. The last checkpoint is whole.\n"

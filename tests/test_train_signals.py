@@ -121,9 +121,9 @@ def test_what_watches_for_that_goes_with_the_block():
   for _ in range(3):
     with StopRequest():
       assert threading.active_count() == threads + 1
-  until = time.monotonic() + 10
-  while threading.active_count() > threads and time.monotonic() < until:
-    time.sleep(0.01)
-  assert threading.active_count() == threads
+    until = time.monotonic() + 10
+    while threading.active_count() > threads and time.monotonic() < until:
+      time.sleep(0.01)
+    assert threading.active_count() == threads
   assert not fds or len(os.listdir("/proc/self/fd")) == fds
   assert signal.set_wakeup_fd(-1) == -1

@@ -28,7 +28,7 @@ from ml_collections import ConfigDict
 from rich.table import Table
 
 from benchmarks import made_up, output
-from nin_jax import data, models
+from nin_jax import data, models, streams
 from nin_jax.train import steps
 from nin_jax.train.compilation import keep_compiled
 from nin_jax.train.optimizer import optimizer
@@ -192,6 +192,7 @@ def table(rows: list[dict]) -> Table:
 
 
 def main() -> None:
+  streams.take_any_character()
   parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
   parser.add_argument("--json", type=Path, help="a file that the rows are written to, with the machine")
   parser.add_argument("--data_dir", help="where TFDS has cifar10 and fashion_mnist prepared; none: random images")

@@ -47,7 +47,7 @@ def heading(machine: dict) -> str:
 
 def _read(path: str) -> str:
   try:
-    return Path(path).read_text()
+    return Path(path).read_text(encoding="utf-8")
   except OSError:
     return ""
 

@@ -27,7 +27,7 @@ from benchmarks.cases import BATCHES, config_of
 from benchmarks.operations import CONV, POINTWISE, POOL
 from benchmarks.others import Others, warning
 from benchmarks.worker import Worker
-from nin_jax import data
+from nin_jax import data, streams
 
 OURS, XLA, PYTORCH, MATMUL = "nin_jax", "xla", "pytorch", "matmul"
 DEFAULTS = ("nin_cifar10", "googlenet_imagenet")
@@ -163,6 +163,7 @@ def table_of_means(found: Sequence[dict]) -> Table:
 
 
 def main() -> None:
+  streams.take_any_character()
   parser = argparse.ArgumentParser(
     description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
   )

@@ -30,10 +30,12 @@ class Others:
     """CPU seconds of all other processes, and the time."""
     try:
       tick = os.sysconf("SC_CLK_TCK")
-      user, nice, system, _, _, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
+      user, nice, system, _, _, irq, softirq, steal = map(
+        int, Path("/proc/stat").read_text(encoding="utf-8").split()[1:9]
+      )
       own = 0
       for pid in self._pids:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
         own += int(fields[11]) + int(fields[12])
     except (OSError, ValueError):
       return None

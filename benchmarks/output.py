@@ -27,4 +27,4 @@ def write(path: Path | None, about: dict, results: dict) -> None:
   """Writes the JSON, where a path was asked for; directories are made."""
   if path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({**about, **results}, indent=2, allow_nan=False) + "\n")
+    path.write_text(json.dumps({**about, **results}, indent=2, allow_nan=False) + "\n", encoding="utf-8")

@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 from benchmarks import output
+from nin_jax import streams
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = "import jax, flax, optax"
@@ -59,6 +60,7 @@ def first_step(flags: list[str], directory: Path, cache: Path) -> float:
 
 
 def main() -> None:
+  streams.take_any_character()
   parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
   parser.add_argument("--config", action="append", help="by default inception_digits.py, and nin_cifar10.py with --dir")
   parser.add_argument("--dir", default="", help="where CIFAR-10 was prepared by TFDS")

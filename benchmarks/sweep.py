@@ -17,6 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from nin_jax import streams
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -36,6 +38,7 @@ def timed(words: list[str], cache: Path) -> float:
 
 
 def main() -> None:
+  streams.take_any_character()
   parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
   parser.add_argument("--config", default="configs/inception_digits.py")
   parser.add_argument("--sweep", default="bottleneck")
@@ -66,7 +69,7 @@ def main() -> None:
     print(f"  the sweep: {together:.1f} s", flush=True)
     for trial in trials[len(trials) // 2 :]:
       alone(trial)
-    results = (directory / "sweep" / "results.jsonl").read_text().splitlines()
+    results = (directory / "sweep" / "results.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(results) == len(trials), "the sweep has not trained all trials"
     print(f"naive {sum(naive):.0f} s, sweep {together:.0f} s: {sum(naive) / together:.2f} times sooner")
 

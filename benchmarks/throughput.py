@@ -28,6 +28,7 @@ from benchmarks import output, turns
 from benchmarks.cases import BATCHES, config_of
 from benchmarks.others import Others, warning
 from benchmarks.worker import Worker
+from nin_jax import streams
 
 MODES = ("inference", "training")  # in this order: a process's peak memory only grows
 OURS, PYTORCH, TUNED, COMPILED = "nin_jax", "pytorch", "pytorch_tuned", "pytorch_compiled"
@@ -147,6 +148,7 @@ def _shown(side: dict) -> str:
 
 
 def main() -> None:
+  streams.take_any_character()
   parser = argparse.ArgumentParser(
     description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
   )

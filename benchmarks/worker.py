@@ -4,6 +4,7 @@ A process of its own gives each side its own thread pool, its own allocator and 
 talk in lines of JSON: {"do": name, …arguments} and, back, what the worker's function of that name returns.
 """
 
+import faulthandler
 import json
 import os
 import resource
@@ -12,7 +13,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from nin_jax import allocator
+from nin_jax import allocator, crashes
 
 _TUNED = "tuned"  # an argument of the worker
 ROOT = Path(__file__).parent.parent
@@ -45,6 +46,7 @@ class Worker:
       stdout=subprocess.PIPE,
       env={**os.environ, **environment},
       text=True,
+      encoding="utf-8",
     )
 
   def __enter__(self) -> "Worker":
@@ -74,7 +76,8 @@ class Worker:
     else:
       line = self._process.stdout.readline()
     if not line:
-      raise WorkerLost(f"{self._module} ended with status {self._process.wait()} at {do} {arguments}")
+      ended = crashes.ending(self._process.wait())
+      raise WorkerLost(f"{self._module} ended with {ended} at {do} {arguments}")
     return json.loads(line)
 
 
@@ -82,9 +85,10 @@ def serve(functions: Mapping[str, Callable[..., dict]]) -> None:
   """Does what the parent asks until it closes the pipe. What is printed meanwhile goes to stderr."""
   if _TUNED in sys.argv[1:]:
     allocator.set_up()
-  answers = os.fdopen(os.dup(1), "w")
+  faulthandler.enable()
+  answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
   os.dup2(2, 1)
-  for line in sys.stdin:
+  for line in sys.stdin.buffer:
     asked = json.loads(line)
     answer = functions[asked.pop("do")](**asked)
     answers.write(json.dumps(answer) + "\n")

@@ -15,7 +15,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from nin_jax import config as configs
-from nin_jax import temporary
+from nin_jax import crashes, streams, temporary
 from nin_jax.errors import ConfigError, line
 
 # How ml_collections says that a value is of the wrong type → what is accepted.
@@ -87,12 +87,13 @@ def run(main: Callable[[], int | None], define: Callable[[], None] | None = None
     except ConfigError as error:
       fail(*error.mistakes)
 
+  streams.take_any_character()
   # Tracing makes many objects that stay: to look through them as often as Python does takes an eighth of a warm start.
   gc.set_threshold(50_000, 20, 100)
   for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, _leave)
   logging.set_verbosity(logging.ERROR)  # ml_collections' own words on a config file come with an error of ours
-  app.run(guarded, flags_parser=parse)
+  crashes.traced(lambda: app.run(guarded, flags_parser=parse))
 
 
 def _leave(number: int, *_: object) -> None:
@@ -219,6 +220,6 @@ def _run_config(argv: Sequence[str]) -> ConfigDict | None:
   if not directory or "=" in _config_word(argv):
     return None
   try:
-    return configs.from_json((Path(directory).expanduser() / "config.json").read_text())
+    return configs.from_json((Path(directory).expanduser() / "config.json").read_text(encoding="utf-8"))
   except (OSError, ValueError, RuntimeError, RecursionError):  # main tells of it: flags come first
     return None

@@ -23,6 +23,13 @@ def tfds_dir() -> str:
   return str(directory)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _free_programs():
+  """Lets go of what a module has compiled: a worker of the whole run would come to hold several GiB of it."""
+  yield
+  jax.clear_caches()
+
+
 @contextlib.contextmanager
 def programs_kept(directory):
   """Within it, what is compiled is kept in a directory, and found there."""

@@ -107,8 +107,11 @@ def test_however_the_parent_ends_its_workers_end_too(tmp_path, end):
   assert err.count("Traceback") == (end == "raise ValueError")
 
 
-def test_a_killed_worker_is_an_error_that_says_so(tmp_path):
-  steps = """os.kill(children[0], signal.SIGKILL)
+@pytest.mark.parametrize(
+  ("number", "why"), [("SIGKILL", "killed, for want of memory?"), ("SIGSEGV", "signal SIGSEGV, a crash in native code")]
+)
+def test_a_killed_worker_is_an_error_that_says_so(tmp_path, number, why):
+  steps = f"""os.kill(children[0], signal.{number})
   try:
     while True:
       next(batches)
@@ -118,7 +121,8 @@ def test_a_killed_worker_is_an_error_that_says_so(tmp_path):
   print("left", multiprocessing.active_children())"""
   returncode, out, err = run(tmp_path, FIRST + steps)
   assert returncode == 0, err
-  assert re.search(r"data worker \d of 2 ended before its time \(killed, for want of memory\?\): .*exit code -9", out)
+  ended = rf"data worker \d of 2 ended before its time \({re.escape(why)}\): .*exit code -{getattr(signal, number):d}"
+  assert re.search(ended, out)
   assert "left []" in out
 
 

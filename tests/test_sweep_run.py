@@ -2,11 +2,14 @@
 
 import json
 import signal
+import subprocess
+import sys
 
 import pytest
 from ml_collections import ConfigDict
 
-from nin_jax.sweep import events, run
+from nin_jax import crashes
+from nin_jax.sweep import events, pool, run
 from nin_jax.sweep.record import Record
 from nin_jax.sweep.trial import Trial
 from nin_jax.sweep.work import directory
@@ -199,3 +202,35 @@ def test_events_travel_as_json():
     events.Failed("a", "so", True),
   ]
   assert [events.from_json(json.loads(json.dumps(events.to_json(event)))) for event in told] == told
+
+
+@pytest.mark.parametrize(("number", "submissions"), [(signal.SIGSEGV, 1), (signal.SIGABRT, 1), (signal.SIGKILL, 3)])
+def test_a_worker_that_crashes_in_native_code_fails_its_trials_at_once(tmp_path, number, submissions):
+  """What was computed there may be wrong; SIGKILL comes from outside, and is tried again."""
+  submitted = []
+
+  class Crashing(pool.Pool):
+    def submit(self, task):
+      submitted.append([trial["trial"] for trial in task["trials"] if not trial["left_out"]])
+      super().submit(task)
+
+  class Dying(subprocess.Popen):
+    def __init__(self, words, **more):
+      code = f"import os, sys; sys.stdin.readline(); os.kill(os.getpid(), {number:d})"
+      super().__init__([sys.executable, "-c", code], **more)
+
+  [group] = pairs(1)
+  record = Record(tmp_path, group, 2)
+  with pytest.MonkeyPatch.context() as patch, Crashing(tmp_path, workers=1) as engine:
+    patch.setattr(subprocess, "Popen", Dying)
+    run.run(tmp_path, run.Planned([group]), record, engine, Seen())
+  assert submitted == [["000", "001"]] * submissions
+  log = tmp_path / "workers" / "1.log"
+  crash = "" if number == signal.SIGKILL else f", a crash in native code ({crashes.ADVICE})"
+  for row in rows(tmp_path):
+    assert (row["status"], row["attempts"]) == ("failed", submissions)
+    assert row["error"] == f"worker 1 ended with signal {number.name}{crash}; see {log}"
+  assert record.faults() == ["000", "001"]  # the sweep ends with status 1
+  again = Record(tmp_path, group, 2)
+  assert again.faults() == ["000", "001"]
+  assert not any(again.is_open(trial.id) for trial in group)

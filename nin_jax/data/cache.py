@@ -61,7 +61,7 @@ def _checksum(array: np.ndarray) -> int:
 
 
 def _read(entry: Path, key_json: str) -> dict[str, np.ndarray]:
-  meta = json.loads((entry / "entry.json").read_text())
+  meta = json.loads((entry / "entry.json").read_text(encoding="utf-8"))
   if meta["key"] != key_json:
     raise ValueError("it belongs to another key")
   arrays = {}
@@ -80,7 +80,7 @@ def _write(entry: Path, key_json: str, arrays: dict[str, np.ndarray]) -> None:
     for name, array in arrays.items():
       np.save(temporary / f"{name}.npy", array, allow_pickle=False)
     meta = {"key": key_json, "crc32": {name: _checksum(array) for name, array in arrays.items()}}
-    (temporary / "entry.json").write_text(json.dumps(meta, indent=2))
+    (temporary / "entry.json").write_text(json.dumps(meta, indent=2), encoding="utf-8")
     publish(temporary, entry)
   finally:
     shutil.rmtree(temporary, ignore_errors=True)

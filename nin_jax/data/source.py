@@ -216,7 +216,7 @@ def records(config_data, found: "tfds.core.DatasetBuilder", split_field: str) ->
 
 def fingerprint(found: "tfds.core.DatasetBuilder") -> dict[str, object]:
   """Returns what identifies the contents of a prepared set: its description and the sizes of its files."""
-  texts = [(found.data_path / name).read_text() for name in (_DESCRIPTION, "features.json")]
+  texts = [(found.data_path / name).read_text(encoding="utf-8") for name in (_DESCRIPTION, "features.json")]
   files = sorted((path.name, path.stat().length) for path in found.data_path.iterdir())
   return {"name": found.info.full_name, "description": texts, "files": files}
 

@@ -23,7 +23,9 @@ def check(config_data, directory) -> None:
   """
   for path in sorted(path for pattern in _PLACES for path in directory.glob(pattern)):
     try:
-      foreign = next((name for name in _classes(json.loads(path.read_text())) if not name.startswith(_PACKAGE)), None)
+      foreign = next(
+        (name for name in _classes(json.loads(path.read_text(encoding="utf-8"))) if not name.startswith(_PACKAGE)), None
+      )
     except (ValueError, RecursionError, OSError) as error:
       raise ConfigError("data.dir", config_data.dir, f"a directory of prepared TFDS sets; {path}: {error}") from None
     if foreign is not None:

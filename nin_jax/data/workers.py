@@ -1,8 +1,10 @@
 """Grain's worker processes: how they start, and that they end with their parent and not before."""
 
 import contextlib
+import faulthandler
 import multiprocessing
 import os
+import re
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -12,6 +14,7 @@ from multiprocessing import resource_tracker
 import grain
 from absl import flags
 
+from nin_jax import crashes
 from nin_jax.errors import ConfigError
 
 _SHARED_MEMORY = "/dev/shm"
@@ -25,6 +28,7 @@ def begin(worker: int, count: int) -> None:
   Where it cannot, because it was killed, they end by themselves. No worker touches an accelerator.
   """
   del worker, count
+  faulthandler.enable()
   for number in _SIGNALS:
     signal.signal(number, signal.SIG_IGN)
   _mask(signal.SIG_UNBLOCK)
@@ -101,8 +105,10 @@ def _next(iterator: Iterator, worker: str) -> object:
   except RuntimeError as error:
     if "exit code" not in str(error):
       raise
-    ended = f"{worker} ended before its time (killed, for want of memory?)"
-    raise RuntimeError(f"{ended}: {str(error).split('. Search')[0]}") from None
+    code = re.search(r"exit code (-?\d+)", str(error))
+    crashed = code and crashes.crashed(int(code[1]))
+    why = crashes.ending(int(code[1])) if crashed else "killed, for want of memory?"
+    raise RuntimeError(f"{worker} ended before its time ({why}): {str(error).split('. Search')[0]}") from None
 
 
 def check_shared_memory(count: int, each: int) -> None:

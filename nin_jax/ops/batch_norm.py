@@ -10,6 +10,8 @@ from jaxtyping import Array, Float
 
 from nin_jax.ops import lowering
 
+PIVOT_SHARE = 64  # of the positions, one in so many, or up to twice that, is read for the pivot
+
 
 def batch_norm(
   x: Float[Array, "*positions c"],
@@ -65,12 +67,36 @@ def _linear(x: Array, mean: Array, factor: Array, bias: Array) -> Array:
   return (x.reshape(-1, x.shape[-1]).astype(jnp.float32) - mean) * factor + bias
 
 
+def _pivot(x: Array) -> Array:
+  """A value near each channel's mean, for sums of x - pivot, whose squares lose no digits to a large mean.
+
+  No result depends on it but by its rounding, so no gradient flows through it. The mean of a share 1/s of the positions
+  is at most √s standard deviations from that of all, whatever the values: (pivot - mean)² ≤ s · variance. Their number
+  is a power of two: divided by it, the pivot is the same bit for bit wherever XLA computes it, in an FMA or not.
+  """
+  flat = x.reshape(-1, x.shape[-1])
+  count = 1 << (max(1, flat.shape[0] // PIVOT_SHARE).bit_length() - 1)
+  return lax.stop_gradient(flat[:count].astype(jnp.float32).mean(0))
+
+
+def _apart(value: Array) -> Array:
+  """The same value, so that x - value is computed where it is used: shared, XLA would write it to memory on CPUs."""
+  return lax.optimization_barrier(value)
+
+
 def _moments(x: Array, axis_name: str | None) -> tuple[Array, Array]:
   """Mean and variance over all positions, and devices, in float32."""
-  flat = x.reshape(-1, x.shape[-1]).astype(jnp.float32)
-  moments = jnp.stack([flat.mean(0), jnp.square(flat).mean(0)])
-  mean, square = _over_devices(moments, axis_name)
-  return mean, jnp.maximum(square - jnp.square(mean), 0.0)
+  flat, pivot = x.reshape(-1, x.shape[-1]).astype(jnp.float32), _pivot(x)
+  offset, square = (flat - pivot).mean(0), jnp.square(flat - _apart(pivot)).mean(0)
+  variance = jnp.maximum(square - jnp.square(offset), 0.0)
+  if (
+    axis_name is not None
+  ):  # each device has a pivot of its own; one exchange, where a mean and then a variance are two
+    pivots, offsets, variances = jnp.moveaxis(lax.all_gather(jnp.stack([pivot, offset, variance]), axis_name), 1, 0)
+    pivot, offsets = pivots[0], offsets + (pivots - pivots[0])
+    offset = offsets.mean(0)
+    variance = variances.mean(0) + jnp.square(offsets - offset).mean(0)
+  return pivot + offset, variance
 
 
 def _over_devices(values: Array, axis_name: str | None) -> Array:
@@ -103,9 +129,7 @@ def _backward(
   if relu:
     g = jnp.where(_linear(x, mean, inverse * scale, bias) > 0, g, 0.0)
   dbias = g.sum(0)
-  # Σ g·x - mean·Σ g in place of Σ g·(x - mean), whose factor XLA would write to memory. What cancels costs no more
-  # digits than it does in the variance.
-  dscale = ((g * flat).sum(0) - mean * dbias) * inverse
+  dscale = (g * (flat - _apart(mean))).sum(0) * inverse
   dbias_mean, dscale_mean = _over_devices(jnp.stack([dbias, dscale]) / flat.shape[0], axis_name)
   dx = (g - dbias_mean - (flat - mean) * (inverse * dscale_mean)) * (inverse * scale)
   return dx.astype(x.dtype).reshape(x.shape), dscale.astype(scale.dtype), dbias.astype(bias.dtype)

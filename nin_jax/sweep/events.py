@@ -44,12 +44,14 @@ class Failed:
   Attributes:
     trial: its id.
     error: one line.
-    final: it would fail again in the same way: its loss is not finite, or its network dead.
+    final: it would fail again in the same way: its loss is not finite, its network dead, or its process crashes.
+    crashed: its process crashed in native code, which is no fault of the trial.
   """
 
   trial: str
   error: str
   final: bool
+  crashed: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

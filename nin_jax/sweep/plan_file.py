@@ -101,7 +101,7 @@ def read(directory: str | Path) -> Plan:
   """
   directory = workdir.locate(directory)
   try:
-    return _from_json(json.loads((directory / NAME).read_text()))
+    return _from_json(json.loads((directory / NAME).read_text(encoding="utf-8")))
   except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
     raise ConfigError("--workdir", str(directory), f"the directory of a sweep, whose {NAME} is whole") from error
 

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import IO
 
+from nin_jax import crashes
 from nin_jax.sweep import events
 
 STOP_SECONDS = 60.0  # that workers have to save when the sweep is stopped
@@ -51,7 +52,7 @@ class _Worker:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=log,
-        env={**os.environ, **self.environment, "PYTHONPATH": _path()},
+        env={**os.environ, **self.environment, "PYTHONPATH": _path(), "PYTHONIOENCODING": "utf-8"},  # of the log
         start_new_session=True,  # Ctrl-C on the terminal reaches the parent alone
       )
     os.set_blocking(self.process.stdout.fileno(), False)
@@ -149,8 +150,12 @@ class Pool:
       status, trials = worker.process.wait(), worker.trials
       worker.process, worker.trials, worker.rest = None, (), b""
       if trials:
-        ended = f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"
-        told.append(events.Lost(trials, f"{worker.name} ended with {ended}; see {worker.log}"))
+        ended = f"{worker.name} ended with {crashes.ending(status)}"
+        if crashes.crashed(status):  # memory may be wrong before it crashes: what made it so is not tried again
+          error = f"{ended} ({crashes.ADVICE}); see {worker.log}"
+          told += [events.Failed(trial, error, final=True, crashed=True) for trial in trials]
+        else:
+          told.append(events.Lost(trials, f"{ended}; see {worker.log}"))
     return told
 
   def _settle(self, worker: _Worker, event: events.Event) -> None:

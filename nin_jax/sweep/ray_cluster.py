@@ -33,7 +33,7 @@ def imported() -> ModuleType:
     os.environ.setdefault(name, value)
   try:
     import ray
-    import ray.util.scheduling_strategies
+    import ray.util.scheduling_strategies  # noqa: F401  which makes it an attribute of ray.util
   except ImportError as error:
     raise ConfigError("--engine", "ray", "local; or ray, after `pip install -r requirements-ray.txt`") from error
   return ray

@@ -81,7 +81,7 @@ class RayEngine:
       token = self._workdir / Place.TOKEN_FILE
       self._place = Place(str(self._workdir), uuid.uuid4().hex, os.getcwd())
       token.parent.mkdir(parents=True, exist_ok=True)
-      token.write_text(self._place.token)
+      token.write_text(self._place.token, encoding="utf-8")
       stack.callback(token.unlink, missing_ok=True)
       self._needs = ray_cluster.needs(ray_cluster.nodes(self._ray), self._workers, self._most)
       here = self._ray.get_runtime_context().get_node_id()

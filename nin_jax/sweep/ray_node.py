@@ -54,7 +54,7 @@ class Place:
   def shared(self) -> bool:
     """Whether the workdir of that path is the sweep's on this node too."""
     try:
-      return (Path(self.workdir) / self.TOKEN_FILE).read_text() == self.token
+      return (Path(self.workdir) / self.TOKEN_FILE).read_text(encoding="utf-8") == self.token
     except OSError:
       return False
 

@@ -32,7 +32,7 @@ class Record:
   """The state of each trial, on disk.
 
   A trial is done when it has a `result.json`. One that has failed has a `failure.json`: {"error", "attempts", "final",
-  "step"}; one that a search ended early a `pruned.json`: {"step", "test_accuracy"}.
+  "crashed", "step"}; one that a search ended early a `pruned.json`: {"step", "test_accuracy"}.
 
   Args:
     workdir: the sweep's.
@@ -66,13 +66,15 @@ class Record:
     self._results[trial] = result
     self.write()
 
-  def failed(self, trial: str, error: str, final: bool) -> None:
+  def failed(self, trial: str, error: str, final: bool, crashed: bool = False) -> None:
     """An attempt has failed.
 
     Args:
       trial: its id.
       error: one line.
-      final: no further attempt would do better.
+      final: no further attempt would do better, in this start of the sweep or a later one; until the trial's
+        `failure.json` is removed.
+      crashed: its process crashed in native code.
     """
     self._look(next(known for known in self._trials if known.id == trial))
     if self.done(trial):  # it had come to its end, and could not tell
@@ -80,7 +82,7 @@ class Record:
       return
     step, before = self.step(trial), self._failures.get(trial)
     attempts = before["attempts"] + 1 if before and step <= before["step"] else 1
-    failure = {"error": error, "attempts": attempts, "final": final, "step": step}
+    failure = {"error": error, "attempts": attempts, "final": final, "crashed": crashed, "step": step}
     self._failures[trial] = failure
     self._write(trial, "failure.json", failure)
     self.write()
@@ -118,7 +120,8 @@ class Record:
 
   def faults(self) -> list[str]:
     """Those given up for a fault of the program or the machine, not for what they are."""
-    return [trial for trial in self.failures() if not self._failures[trial]["final"]]
+    failures = {trial: self._failures[trial] for trial in self.failures()}
+    return [trial for trial, failure in failures.items() if failure.get("crashed") or not failure["final"]]
 
   def step(self, trial: str) -> int:
     """The step of its newest checkpoint; −1: none yet."""
@@ -165,7 +168,7 @@ class Record:
 def _read(path: Path, trial: str) -> dict[str, dict]:
   """{trial: the object in a file}; {} where there is none that is whole."""
   try:
-    value = json.loads(path.read_text())
+    value = json.loads(path.read_text(encoding="utf-8"))
   except (OSError, ValueError):
     return {}
   return {trial: value} if isinstance(value, dict) else {}

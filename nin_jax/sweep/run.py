@@ -131,8 +131,8 @@ def _note(event: events.Event, record: Record) -> set[str]:
     case events.Ended(trial, result):
       record.ended(trial, result)
       return {trial}
-    case events.Failed(trial, error, final):
-      record.failed(trial, error, final)
+    case events.Failed(trial, error, final, crashed):
+      record.failed(trial, error, final, crashed)
       return {trial}
     case events.Lost(trials, error):
       for trial in trials:

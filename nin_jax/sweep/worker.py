@@ -11,18 +11,19 @@ import signal
 import sys
 import threading
 
-from nin_jax import temporary
+from nin_jax import crashes, streams, temporary
 from nin_jax.sweep import events
 
 
 def main(name: str) -> None:
   """Works until standard input ends."""
-  out = os.fdopen(os.dup(1), "w")
+  out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+  streams.take_any_character()
   os.dup2(2, 1)  # what libraries print is for the log, not for the parent
   received: queue.SimpleQueue = queue.SimpleQueue()
 
   def read() -> None:
-    for row in sys.stdin:
+    for row in sys.stdin.buffer:
       received.put(json.loads(row))
     temporary.remove()
     os._exit(0)
@@ -45,4 +46,4 @@ if __name__ == "__main__":
   signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C on the terminal is the parent's, which asks by SIGTERM
   if cores := set(map(int, sys.argv[2:])):
     os.sched_setaffinity(0, cores)  # before JAX counts them
-  main(sys.argv[1])
+  crashes.traced(lambda: main(sys.argv[1]))

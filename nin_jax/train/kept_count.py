@@ -46,7 +46,7 @@ def kept(key: Mapping[str, object], count: Callable[[], int]) -> int:
 
 def _read(path: Path) -> dict:
   try:
-    read = json.loads(path.read_text())
+    read = json.loads(path.read_text(encoding="utf-8"))
   except (OSError, ValueError):
     return {}
   return read if isinstance(read, dict) else {}

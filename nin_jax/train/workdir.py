@@ -91,7 +91,7 @@ def alone(directory: Path, wait_seconds: float = 0.0) -> Iterator[None]:
   """
   try:
     directory.mkdir(parents=True, exist_ok=True)
-    lock = (directory / _LOCK).open("a+")
+    lock = (directory / _LOCK).open("a+", encoding="utf-8")
   except OSError as error:
     raise _not_writable(directory, error) from error
   with lock:
@@ -162,7 +162,7 @@ def read_config(directory: str | Path) -> ConfigDict:
   """
   path = locate(directory) / "config.json"
   try:
-    return from_json(path.read_text())
+    return from_json(path.read_text(encoding="utf-8"))
   except (OSError, ValueError) as error:
     raise _not_whole(path) from error
 
@@ -182,7 +182,7 @@ def result(directory: Path, config: ConfigDict) -> dict | None:
 
 def _read(path: Path) -> dict:
   try:
-    values = json.loads(path.read_text())
+    values = json.loads(path.read_text(encoding="utf-8"))
   except (OSError, ValueError) as error:
     raise _not_whole(path) from error
   if not isinstance(values, dict):

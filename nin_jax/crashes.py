@@ -1,0 +1,39 @@
+"""Crashes in native code, such as a wrong memory access in a library: how they are named, and what is left of them."""
+
+import contextlib
+import faulthandler
+import signal
+from collections.abc import Callable
+from typing import TypeVar
+
+# What a process dies of by its own doing; glibc aborts where it finds memory corrupted. SIGKILL comes from others: the
+# kernel where memory is short, a cluster that preempts.
+SIGNALS = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}
+ADVICE = "--config.lowering=xla, in a new --workdir, may avoid it"
+
+_T = TypeVar("_T")
+
+
+def crashed(status: int) -> bool:
+  """Whether a process that ended with this `returncode` of Python's `subprocess` crashed in native code."""
+  return -status in SIGNALS
+
+
+def ending(status: int) -> str:
+  """How a process ended, by its `returncode`: "status 1", "signal SIGKILL", "signal SIGSEGV, a crash …"."""
+  if status >= 0:
+    return f"status {status}"
+  names = {number.value: number.name for number in signal.Signals}  # real-time signals have none
+  return f"signal {names.get(-status, -status)}" + (", a crash in native code" if crashed(status) else "")
+
+
+def traced(main: Callable[[], _T]) -> _T:
+  """Calls `main`; where it crashes, the stacks of all Python threads go to standard error."""
+  with contextlib.suppress(AttributeError, OSError, ValueError, RuntimeError):  # standard error is no file
+    faulthandler.enable()
+  return after_a_crash_in_native_code_try_config_lowering_xla(main)
+
+
+def after_a_crash_in_native_code_try_config_lowering_xla(main: Callable[[], _T]) -> _T:
+  """Calls `main`. Its own name stands in these stacks, at the bottom: a process that crashes can say nothing else."""
+  return main()

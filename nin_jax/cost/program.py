@@ -13,6 +13,7 @@ import jax
 
 from nin_jax.cost import arithmetic, primitives
 from nin_jax.cost import scope as scopes
+from nin_jax.cost.naming import named_modules
 from nin_jax.ops.lowering import lowered_as
 
 Jaxpr = Any  # jax's Jaxpr or ClosedJaxpr; the difference is going away, and both are read here
@@ -83,12 +84,12 @@ def trace(fn: Callable[..., Any], *args: Any) -> Program:
 
   Convolutions are in it as they are, however they would be computed here.
   """
-  with lowered_as("xla"):
+  with lowered_as("xla"), named_modules() as notes:
     closed = jax.make_jaxpr(fn)(*args)
   inliner = _Inliner()
   inputs = [_value(var.aval) for var in closed.jaxpr.invars]
   outputs = inliner.inline(closed, inputs, scopes.Scope(), 1)
-  return Program(inputs, outputs, inliner.operations, tuple(inliner.notes))
+  return Program(inputs, outputs, inliner.operations, (*inliner.notes, *notes()))
 
 
 class _Inliner:
@@ -110,7 +111,7 @@ class _Inliner:
 
     for eqn in jaxpr.eqns:
       operands = [read(atom) for atom in eqn.invars]
-      own = scopes.parse(str(eqn.source_info.name_stack))
+      own = scopes.parse(str(eqn.source_info.name_stack), marked=True)
       results = self._equation(eqn, operands, scope, own, repeats)
       env.update(zip(eqn.outvars, results, strict=True))
     return [read(atom) for atom in jaxpr.outvars]

@@ -19,8 +19,8 @@ def analyze(
   *args: Any,
   params: Any = None,
   image: int | str | None = None,
-  static_argnums: int | Sequence[int] = (),
-  static_argnames: str | Sequence[str] = (),
+  static_argnums: int | Sequence[int] | None = None,
+  static_argnames: str | Sequence[str] | None = None,
   **kwargs: Any,
 ) -> Cost:
   """What one call of `fn(*args, **kwargs)` costs, per layer and in all. Traces it; computes and compiles nothing.
@@ -53,7 +53,7 @@ def analyze(
     TypeError: a keyword may be `analyze`'s or the function's, which has an argument of that name too.
   """
   own = {"params": params, "image": image, "static_argnums": static_argnums, "static_argnames": static_argnames}
-  arguments.refuse_ambiguous(fn, args, [name for name, value in own.items() if value is not None and value != ()])
+  arguments.refuse_ambiguous(fn, args, [name for name, value in own.items() if value is not None])
   call = arguments.bind(fn, args, kwargs, static_argnums, static_argnames)
   if params is None:
     params = call.params

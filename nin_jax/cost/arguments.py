@@ -53,8 +53,8 @@ def bind(
   fn: Callable[..., Any],
   args: Sequence[Any],
   kwargs: Mapping[str, Any],
-  argnums: int | Sequence[int] = (),
-  argnames: str | Sequence[str] = (),
+  argnums: int | Sequence[int] | None = None,
+  argnames: str | Sequence[str] | None = None,
 ) -> Call:
   """The call `fn(*args, **kwargs)`, traced in its arrays and numbers.
 
@@ -196,12 +196,12 @@ def _static(
   fn: Callable[..., Any],
   args: Sequence[Any],
   kwargs: Mapping[str, Any],
-  argnums: int | Sequence[int],
-  argnames: str | Sequence[str],
+  argnums: int | Sequence[int] | None,
+  argnames: str | Sequence[str] | None,
 ) -> set[int | str]:
   """Positions and keywords of static arguments: as with `jax.jit`, a position has a name and a name a position."""
-  numbers = [argnums] if isinstance(argnums, int) else list(argnums)
-  names = [argnames] if isinstance(argnames, str) else list(argnames)
+  numbers = [argnums] if isinstance(argnums, int) else list(argnums or ())
+  names = [argnames] if isinstance(argnames, str) else list(argnames or ())
   known, _ = _names(fn)
   size = max(len(known), len(args))
   for number in numbers:

@@ -38,9 +38,10 @@ class Ownership:
     of = _plain if plain else lambda path: path
     self._paths = {scope: of(scope) for scope in scopes}
     self._owners = {of(path): elements for path, elements in owners.items()}
-    self.root, self.named = self._root(operations), False
+    self.root, self.named = self._root(operations), params is not None
     self.params = {self._name(owner): elements for owner, elements in self._owners.items()}
-    self.named = params is not None and not (owners and self.params.keys().isdisjoint(map(self.layer, operations)))
+    if owners and self.params.keys().isdisjoint(map(self.layer, operations)):
+      self.named = False
     self.notes = tuple(self._notes(operations))
 
   def layer(self, operation: Operation) -> str:
@@ -115,5 +116,4 @@ def _owners(params: Any) -> dict[Path, int]:
 def _is_box(node: Any) -> bool:
   """Whether something stands for one parameter, with more about it: Linen's `Partitioned`, NNX's `Param`."""
   nnx = sys.modules.get("flax.nnx")
-  boxes = () if nnx is None else (nnx.Variable, getattr(nnx, "VariableState", nnx.Variable))
-  return hasattr(node, "unbox") or isinstance(node, boxes)
+  return hasattr(node, "unbox") or (nnx is not None and isinstance(node, nnx.Variable))

@@ -3,6 +3,9 @@
 import csv
 import io
 import json
+import pathlib
+import re
+import runpy
 
 import jax
 import jax.numpy as jnp
@@ -114,6 +117,16 @@ def test_parameters_that_nobody_gave_are_unknown():
   assert "1,024 parameters" in cost.table(known)
   assert "params=…" not in cost.table(known)
   assert "0 parameters" in cost.table(cost.analyze(reduce, w, x, params={})), "there are none"
+
+
+def test_the_example_of_the_readme(capsys, tmp_path):
+  readme = (pathlib.Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+  (example,) = [block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "cost.analyze" in block]
+  (tmp_path / "example.py").write_text(example)
+  runpy.run_path(str(tmp_path / "example.py"))
+  printed = capsys.readouterr().out
+  assert printed.splitlines()[2].split()[:6] == ["reduce", "pointwise", "1×1", "56×56×16", "1.024K", "3.211M"]
+  assert "1,024 parameters   3,211,264 MACs   6,422,528 FLOPs" in printed
 
 
 def test_symbolic_dimensions_are_shown():

@@ -43,7 +43,8 @@ def test_keywords_are_the_functions():
 
 
 def test_the_image_may_be_a_keyword():
-  fn = lambda x, y: (jax.named_scope("a")(jnp.sin)(x[:, ::2]), jax.named_scope("b")(jnp.sin)(y[:, ::3]))
+  pooled = lambda name, x, stride: jax.named_scope(name)(lambda x: nn.max_pool(x, (1,), (stride,)))(x)
+  fn = lambda x, y: (pooled("a", x, 2), pooled("b", y, 3))
   x = array(1, 9, 1)
   jumps = lambda *args, **options: [cost.analyze(fn, *args, **options)[path].jump for path in "ab"]
   assert jumps(x, x) == jumps(x, y=x) == jumps(x, y=x, image="y") == jumps(x, x, image=-1) == [None, 3]

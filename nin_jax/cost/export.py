@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -79,7 +80,9 @@ def _dumps(value: Any) -> str:
   return json.dumps(value, default=_symbolic)
 
 
-def _symbolic(value: Any) -> str:
+def _symbolic(value: Any) -> int | str:
+  if isinstance(value, numbers.Integral):  # NumPy's
+    return int(value)
   if not export.is_symbolic_dim(value):
     raise TypeError(f"{value!r}: expected what JSON can hold")
   return str(value)

@@ -147,7 +147,7 @@ def test_nnx_modules_are_told_apart_or_it_is_noted():
 
 
 def test_nnx_is_left_as_it_was(net):
-  call, features, attributes = nnx.Linear.__call__, Net.features, set(vars(net.stem.conv))
+  call, features, attributes = nnx.Linear.__call__, Net.features, set(vars(net.head))
   captured = lambda x: net.head(x)
   cost.analyze(net, X)
   assert cost.analyze(captured, array(2, 4))["Linear"].macs == 40
@@ -155,7 +155,7 @@ def test_nnx_is_left_as_it_was(net):
     with pytest.raises((TypeError, ValueError)):
       cost.analyze(fn, array(2, 6, 6, 7))
   assert (nnx.Linear.__call__, Net.features) == (call, features)
-  assert set(vars(net.stem.conv)) == attributes
+  assert set(vars(net.head)) == attributes
 
 
 def scoped(name, fn):

@@ -156,6 +156,14 @@ def test_symbolic_dimensions_are_shown():
     assert counted.total["other"] == 0, "a dimension read as a value is no work"
 
 
+def test_windows_over_symbolic_dimensions_are_unknown_not_compared():
+  (h,) = export.symbolic_shape("h")
+  pooled = lambda x: jax.named_scope("mean")(lambda x: nn.max_pool(x, (2, 2), (2, 2)).mean((1, 2)))(x)
+  layer = cost.analyze(pooled, jax.ShapeDtypeStruct((1, h, h, 3), jnp.float32))["mean"]
+  assert layer.op in ("max_pool", "elementwise")
+  assert str(layer.output_shape) == "[1, 3]"
+
+
 def test_what_json_cannot_hold_is_refused():
   with pytest.raises(TypeError, match="expected what JSON can hold"):
     cost.to_json(network(), precision=jnp.float32)

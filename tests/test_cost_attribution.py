@@ -30,11 +30,80 @@ def analyze(module, *args):
     ("NIN.features/conv", ("NIN", "conv"), "forward"),
     ("block1/nhwc,hwcd->nd", ("block1",), "forward"),
     ("loss(x)/v1.5", ("loss(x)", "v1.5"), "forward"),
+    ("features.conv1/features.conv2", ("features.conv1", "features.conv2"), "forward"),
+    (f"step/jvp({scope.module('net/~/conv')})/{scope.module('net/head')}", ("net", "head"), "forward"),
   ],
 )
 def test_name_stacks(stack, modules, direction):
   parsed = scope.parse(stack)
   assert (parsed.modules, parsed.direction) == (modules, direction)
+
+
+@pytest.mark.parametrize(
+  ("stack", "modules"),
+  [
+    (f"jvp(VAE.encode/{scope.METHOD}/enc.features/{scope.METHOD})/conv", ("VAE", "enc", "conv")),
+    (f"NIN/NIN.features/{scope.METHOD}/conv", ("NIN", "conv")),
+    ("features/features.conv1", ("features", "features.conv1")),
+    ("Block.conv1", ("Block.conv1",)),
+  ],
+)
+def test_only_marked_names_are_methods(stack, modules):
+  assert scope.parse(stack, marked=True).modules == modules
+
+
+@pytest.mark.parametrize("names", [("features.conv1", "features.conv2"), ("Block.a", "Block.b"), ("f.0", "f.1")])
+@pytest.mark.parametrize("around", [None, "features", "f", "Block"])
+def test_scopes_with_dots_are_layers_of_their_own(names, around):
+  def two(x, w):
+    for name in names:
+      with jax.named_scope(name):
+        x = x @ w
+    return x
+
+  counted = cost.analyze(jax.named_scope(around)(two) if around else two, jnp.ones((4, 8)), jnp.ones((8, 8)))
+  assert [(layer.path, layer.macs) for layer in counted.layers] == [(name, 4 * 8 * 8) for name in names]
+
+
+class Coder(nn.Module):
+  def setup(self):
+    self.hidden, self.block = nn.Dense(3), Block()
+
+  def encode(self, x):
+    return self.block.features(self.hidden(x))
+
+  def decode(self, x):
+    return self.block(x)
+
+
+class Block(nn.Module):
+  def setup(self):
+    self.a, self.b = nn.Dense(5), nn.Dense(3)
+
+  def features(self, x):
+    return self.b(self.a(x))
+
+  def __call__(self, x):
+    return self.features(x)
+
+
+@pytest.mark.parametrize("jitted", [False, True])
+@pytest.mark.parametrize("named", [False, True])
+def test_methods_of_linen_belong_to_their_modules_also_if_traced_before(jitted, named):
+  both = lambda module, x: module.decode(module.encode(x))
+  x = jnp.ones((2, 4))
+  variables = jax.eval_shape(lambda: Coder().init(jax.random.key(0), x, method=both))
+
+  def fn(params, x):
+    return Coder().apply({"params": params}, Coder().apply({"params": params}, x, method="encode"), method="decode")
+
+  fn = jax.jit(fn) if jitted else fn
+  if jitted:
+    fn.lower(variables["params"], x)
+  params = variables["params"] if named else None
+  counted = cost.analyze(fn, variables["params"], x, params=params)
+  macs = {"hidden": 2 * 4 * 3, "block/a": 2 * 2 * 3 * 5, "block/b": 2 * 2 * 5 * 3}
+  assert {layer.path: layer.macs for layer in counted.layers} == macs
 
 
 class Net(nn.Module):

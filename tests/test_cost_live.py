@@ -17,6 +17,10 @@ ONE = 4 * 4 * 4
 LEFT_OUT = "MACs are left out"
 
 
+def left_out(counted):
+  return [note for note in counted.notes if LEFT_OUT in note]
+
+
 def both(x, w):
   return x @ w, jnp.sin(x @ w @ w)
 
@@ -25,9 +29,9 @@ def both(x, w):
 def test_what_nothing_uses_is_left_out_and_noted(wrap):
   counted = cost.analyze(lambda x, w: wrap(both)(x, w)[0], X, W)
   assert (counted.total["macs"], counted.total["elementwise"]) == (ONE, 0)
-  assert counted.notes == (f"{2 * ONE} {LEFT_OUT}, since nothing uses their results",)
+  assert left_out(counted) == [f"{2 * ONE} {LEFT_OUT}, since nothing uses their results"]
   whole = cost.analyze(wrap(both), X, W)
-  assert (whole.total["macs"], whole.total["elementwise"], whole.notes) == (3 * ONE, 16, ())
+  assert (whole.total["macs"], whole.total["elementwise"], left_out(whole)) == (3 * ONE, 16, [])
 
 
 def test_a_gradient_alone_needs_no_product_that_only_the_loss_reads():
@@ -37,7 +41,7 @@ def test_a_gradient_alone_needs_no_product_that_only_the_loss_reads():
   assert (alone.total["macs"], alone.total["backward_macs"]) == (ONE, 3 * ONE)
   assert (step.total["macs"], step.total["backward_macs"]) == (2 * ONE, 3 * ONE)
   assert any(note.startswith(f"{ONE} {LEFT_OUT}") and "value_and_grad" in note for note in alone.notes)
-  assert step.notes == ()
+  assert left_out(step) == []
   assert f"{ONE} {LEFT_OUT}" in cost.table(alone, train=True)
 
 

@@ -3,11 +3,15 @@
 import csv
 import io
 import json
+import pathlib
+import re
+import runpy
 
 import jax
 import jax.numpy as jnp
 import pytest
 from flax import linen as nn
+from jax import export
 
 from nin_jax import cost
 from nin_jax.cost import roofline
@@ -88,6 +92,81 @@ def test_csv_has_a_line_per_layer_and_the_total():
   assert [row["path"] for row in rows] == [*(layer.path for layer in counted.layers), "total"]
   assert rows[-1]["macs"] == str(counted.total["macs"])
   assert rows[1]["kernel"] == "3x3"
+
+
+def reduce(w, x):
+  with jax.named_scope("reduce"):
+    return jax.nn.relu(jnp.einsum("nhwc,cd->nhwd", x, w))
+
+
+def test_parameters_that_nobody_gave_are_unknown():
+  w, x = jax.ShapeDtypeStruct((64, 16), jnp.float32), jax.ShapeDtypeStruct((1, 56, 56, 64), jnp.float32)
+  counted = cost.analyze(reduce, w, x)
+  read = json.loads(cost.to_json(counted))
+  assert read["total"]["params"] is read["layers"][0]["params"] is None
+  assert counted.by_module(1).total["params"] is counted.subtotal("reduce")["params"] is None
+  row, total = list(csv.DictReader(io.StringIO(cost.to_csv(counted))))
+  assert (row["params"], total["params"], total["macs"]) == ("", "", str(56 * 56 * 64 * 16))
+  table = cost.table(counted)
+  assert "parameters unknown   3,211,264 MACs" in table
+  assert "params=…" in table
+  assert not any(line.startswith("0 parameters") for line in table.splitlines())
+  assert table.splitlines()[2].split()[4] == "?"
+  known = cost.analyze(reduce, w, x, params={"reduce": {"kernel": w}})
+  assert known.total["params"] == known["reduce"].params == 1024
+  assert "1,024 parameters" in cost.table(known)
+  assert "params=…" not in cost.table(known)
+  assert "0 parameters" in cost.table(cost.analyze(reduce, w, x, params={})), "there are none"
+
+
+def test_the_example_of_the_readme(capsys, tmp_path):
+  readme = (pathlib.Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+  (example,) = [block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "cost.analyze" in block]
+  (tmp_path / "example.py").write_text(example)
+  runpy.run_path(str(tmp_path / "example.py"))
+  printed = capsys.readouterr().out
+  assert printed.splitlines()[2].split()[:6] == ["reduce", "pointwise", "1×1", "56×56×16", "1.024K", "3.211M"]
+  assert "1,024 parameters   3,211,264 MACs   6,422,528 FLOPs" in printed
+
+
+def test_symbolic_dimensions_are_shown():
+  b, h, w = export.symbolic_shape("b, h, w")
+  f32 = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32)
+  counted = cost.analyze(jnp.matmul, f32(b, 8), f32(8, 8))
+  assert counted.total["macs"] == 64 * b
+  for shown in (cost.table(counted), cost.table(counted, train=True), cost.table(counted.by_module(1))):
+    assert "64*b MACs   128*b FLOPs" in shown
+  read = json.loads(cost.to_json(counted, input_shape=(b, 8)))
+  assert (read["total"]["macs"], read["total"]["flops"], read["input_shape"]) == ("64*b", "128*b", ["b", 8])
+  assert (read["layers"][0]["bytes"], read["layers"][0]["arithmetic_intensity"]) == ("64*b + 256", None)
+  assert list(csv.DictReader(io.StringIO(cost.to_csv(counted))))[-1]["macs"] == "64*b"
+  device = roofline.device("t4")
+  assert "64*b" in cost.table(counted, roofline=device)
+  assert json.loads(cost.to_json(counted, roofline=device))["layers"][0]["bound_seconds"] is None
+
+  variables = jax.eval_shape(Net().init, jax.random.key(0), X)
+  for shape in ((b, 32, 32, 3), (1, h, w, 3), (b, h, h, 3)):
+    counted = cost.analyze(Net().apply, variables, f32(*shape))
+    assert counted.total["params"] == network().total["params"]
+    first = counted.layers[0]
+    assert str(first.macs) == str(shape[0] * shape[1] * shape[2] * 25 * 3 * 192)
+    assert (first.kernel, first.receptive_field) == ([5, 5], 5)
+    assert max(map(len, cost.table(counted).splitlines()[:5])) < 300, "long expressions are cut in the rows"
+    assert len(json.loads(cost.to_json(counted))["layers"]) == len(counted.layers)
+    assert counted.total["other"] == 0, "a dimension read as a value is no work"
+
+
+def test_windows_over_symbolic_dimensions_are_unknown_not_compared():
+  (h,) = export.symbolic_shape("h")
+  pooled = lambda x: jax.named_scope("mean")(lambda x: nn.max_pool(x, (2, 2), (2, 2)).mean((1, 2)))(x)
+  layer = cost.analyze(pooled, jax.ShapeDtypeStruct((1, h, h, 3), jnp.float32))["mean"]
+  assert layer.op in ("max_pool", "elementwise")
+  assert str(layer.output_shape) == "[1, 3]"
+
+
+def test_what_json_cannot_hold_is_refused():
+  with pytest.raises(TypeError, match="expected what JSON can hold"):
+    cost.to_json(network(), precision=jnp.float32)
 
 
 def test_modules_sum_their_layers():

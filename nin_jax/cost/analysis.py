@@ -1,25 +1,30 @@
 """From a traced function to its cost, layer by layer."""
 
 import collections
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
-
-from nin_jax.cost import operator, primitives, program, receptive_field
+from nin_jax.cost import arguments, operator, primitives, program, receptive_field
 from nin_jax.cost.arithmetic import Work
 from nin_jax.cost.layer import OTHER, Cost, Extent, Layer
+from nin_jax.cost.ownership import Ownership
 from nin_jax.cost.program import Operation, Program, Value
 from nin_jax.cost.reach import Record
 from nin_jax.cost.scope import BACKWARD, FORWARD, RECOMPUTE
 from nin_jax.cost.traffic import Traffic, moves
 
-Path = tuple[str, ...]
 
-
-def analyze(fn: Callable[..., Any], *args: Any, params: Any = None, image: int | None = None) -> Cost:
-  """What one call of `fn(*args)` costs, per layer and in all. Traces the function; computes and compiles nothing.
+def analyze(
+  fn: Callable[..., Any],
+  /,
+  *args: Any,
+  params: Any = None,
+  image: int | str | None = None,
+  static_argnums: int | Sequence[int] | None = None,
+  static_argnames: str | Sequence[str] | None = None,
+  **kwargs: Any,
+) -> Cost:
+  """What one call of `fn(*args, **kwargs)` costs, per layer and in all. Traces it; computes and compiles nothing.
 
   Work goes to the layer and the direction that its name stack says. Give it the forward pass for inference, or a
   function that calls `jax.value_and_grad` for training. It counts what is given: pass one image for the cost of one
@@ -27,93 +32,67 @@ def analyze(fn: Callable[..., Any], *args: Any, params: Any = None, image: int |
   needs no product that only the loss reads.
 
   Args:
-    fn: any JAX function.
-    *args: its arguments: pytrees of arrays or of `jax.ShapeDtypeStruct`.
-    params: the parameters by path, nested as Linen's `variables["params"]`; arrays or shapes. They also tell which
-      scope is the root and which scopes are layers; without them each scope is a row, and a first scope that all
-      convolutions and products share is the root.
-    image: which argument is the image, [batch, *spatial, channels]. By default the last array among the arguments
-      with three dimensions or more, or if no argument is one, the last inside a pytree.
+    fn: any JAX function; an `nnx.Module`, or a method of one. Layers are modules of Linen, NNX and Haiku, and scopes
+      of `jax.named_scope`.
+    *args: its arguments: pytrees of arrays or of `jax.ShapeDtypeStruct`, numbers, and modules of NNX, which a call may
+      change as under `nnx.jit`. What is none of these, such as a boolean, a string or a function, stays as it is.
+    params: the parameters by path, nested as Linen's `variables["params"]` or with paths as keys; arrays or shapes.
+      They also tell which scope is the root and which scopes are layers; without them each scope is a row, and a first
+      scope that all convolutions and products share is the root. By default those of the one argument that says so:
+      Linen's variables (`{"params": …}`), an `nnx.Module` or its `nnx.State`. Otherwise they are unknown: None.
+    image: which argument is the image, [batch, *spatial, channels]: a position, or a keyword's name. By default the
+      last array among the arguments with three dimensions or more, or if no argument is one, the last inside a pytree.
+    static_argnums, static_argnames: as those of `jax.jit`: arguments that stay as they are, such as an integer that is
+      a size.
+    **kwargs: the function's keyword arguments. It gets those of the names above within a lambda:
+      `analyze(lambda x: fn(x, image=True), x)`.
 
   Returns:
     The `Cost`. A function may have no image or no scopes: then there are no receptive fields, or one row `other`.
+    `Cost.notes` say what could not be told apart.
 
   Raises:
     ValueError: the argument at `image` holds no array of three dimensions or more.
+    TypeError: a keyword may be `analyze`'s or the function's, which has an argument of that name too.
   """
-  traced = program.trace(fn, *args)
-  pixels = _image(args, traced, image)
-  records = receptive_field.propagate(traced, pixels) if pixels is not None else {}
-  owners = _owners(params)
-  root = _root(traced.operations, owners)
-  return _Attribution(traced, records, owners, root, params is not None).cost()
-
-
-def _image(args: Sequence[Any], traced: Program, index: int | None) -> Value | None:
-  leaves: list[tuple[int, bool, Value]] = []
-  inputs = iter(traced.inputs)
-  for i, arg in enumerate(args):
-    flat, tree = jax.tree_util.tree_flatten(arg)
-    leaves += [(i, jax.tree_util.treedef_is_leaf(tree), next(inputs)) for _ in flat]
-  images = [leaf for leaf in leaves if len(leaf[2].shape) >= 3]
-  if index is not None:
-    images = [leaf for leaf in images if leaf[0] == index % len(args)]
-    if not images:
-      raise ValueError(f"argument {index} holds no array of three dimensions or more to be the image")
-  return max(images, key=lambda leaf: (leaf[1], leaf[0]), default=(0, False, None))[2]
-
-
-def _owners(params: Any) -> dict[Path, int]:
-  """The elements of the parameters that lie directly under each path."""
-  owners: dict[Path, int] = collections.Counter()
-  for keys, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
-    names = [str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in keys]
-    owners[tuple(names[:-1])] += math.prod(leaf.shape)
-  return dict(owners)
-
-
-def _root(operations: Sequence[Operation], owners: dict[Path, int]) -> Path:
-  """The scopes above the parameters' first level; without parameters, the first scope that all products share."""
-  first = {path[0] for path in owners if path}
-  found = collections.Counter()
-  for operation in operations:
-    modules = operation.scope.modules
-    found.update([modules[:i] for i, module in enumerate(modules) if module in first][:1])
-  if found:
-    return found.most_common(1)[0][0]
-  stacks = [o.scope.modules for o in operations if o.primitive in primitives.PRODUCTS and o.scope.modules]
-  shared = {stack[0] for stack in stacks}
-  nested = any(len(stack) > 1 for stack in stacks) or () in owners
-  return (shared.pop(),) if len(shared) == 1 and nested else ()
+  own = {"params": params, "image": image, "static_argnums": static_argnums, "static_argnames": static_argnames}
+  arguments.refuse_ambiguous(fn, args, [name for name, value in own.items() if value is not None])
+  call = arguments.bind(fn, args, kwargs, static_argnums, static_argnames)
+  if params is None:
+    params = call.params
+  elif (inside := arguments.parameters(params)) is not None:
+    params = inside
+  pixels = call.image(image)
+  traced = program.trace(call.function, *(leaf.value for leaf in call.leaves))
+  records = receptive_field.propagate(traced, traced.inputs[pixels]) if pixels is not None else {}
+  return _Attribution(traced, records, Ownership(traced.operations, params)).cost()
 
 
 class _Attribution:
   """Sorts a program's operations into layers."""
 
-  def __init__(
-    self, traced: Program, records: dict[Value, Record], owners: dict[Path, int], root: Path, named: bool
-  ) -> None:
-    self.program, self.records, self.owners, self.root, self.named = traced, records, owners, root, named
+  def __init__(self, traced: Program, records: dict[Value, Record], ownership: Ownership) -> None:
+    self.program, self.records, self.ownership = traced, records, ownership
     self.position = {operation: i for i, operation in enumerate(traced.operations)}
     self.groups: dict[str, list[Operation]] = {}
-    self.of_operation = {operation: self._layer(operation) for operation in traced.operations}
+    self.of_operation = {operation: ownership.layer(operation) for operation in traced.operations}
     for operation, path in self.of_operation.items():
       self.groups.setdefault(path, []).append(operation)
     self.readers = program.consumers(traced.operations)
     self.results = set(traced.outputs)
 
   def cost(self) -> Cost:
-    params = {self._name(owner): elements for owner, elements in self.owners.items()}
+    params, absent = dict(self.ownership.params), 0 if self.ownership.named else None
     unknown: dict[str, int] = collections.Counter()
     layers = []
     for path, operations in self._in_order():
       if path != OTHER:
-        layers.append(self._row(path, operations, params.pop(path, 0), unknown))
+        layers.append(self._row(path, operations, params.pop(path, absent), unknown))
     layers += [Layer(path, "params", params=elements) for path, elements in params.items() if path != OTHER]
-    outside, unscoped = self.groups.get(OTHER, []), params.get(OTHER, 0)
+    outside, unscoped = self.groups.get(OTHER, []), params.get(OTHER, absent)
     layers.append(self._row(OTHER, outside, unscoped, unknown, unknown))
     layers = [layer for layer in layers if not layer.idle]
-    return Cost(tuple(layers), "/".join(self.root), self.program.notes)
+    return Cost(tuple(layers), "/".join(self.ownership.root), self.program.notes + self.ownership.notes)
 
   def _in_order(self) -> list[tuple[str, list[Operation]]]:
     """The layers by when their last product runs, or without one their last operation; backward ones at the end."""
@@ -126,28 +105,11 @@ class _Attribution:
 
     return sorted(self.groups.items(), key=place)
 
-  def _layer(self, operation: Operation) -> str:
-    """The path of the layer that an operation belongs to: its scope's, or that of the module around it.
-
-    A scope without parameters inside a module with some of its own is a part of that module.
-    """
-    modules = operation.scope.modules
-    inside = modules[: len(self.root)] == self.root
-    path = modules[len(self.root) :] if inside else modules
-    if not inside or not modules:
-      return "/".join(path) or OTHER
-    if self.named and not any(owner[: len(path)] == path for owner in self.owners):
-      path = next((path[:n] for n in range(len(path) - 1, 0, -1) if path[:n] in self.owners), path)
-    return self._name(path)
-
-  def _name(self, path: Path) -> str:
-    return "/".join(path) or "/".join(self.root) or OTHER
-
   def _row(
     self,
     path: str,
     operations: Sequence[Operation],
-    params: int,
+    params: int | None,
     unknown: dict[str, int],
     other: dict[str, int] | None = None,
   ) -> Layer:
@@ -174,7 +136,7 @@ class _Attribution:
       if value in self.records and (value.producer is None or self.position[value.producer] < started)
     ]
     after = self.records.get(output)
-    parametric = bool(params) or not self.named
+    parametric = params is None or bool(params)
     found = operator.infer(path.rsplit("/", 1)[-1], forward, output, before, after, parametric)
     alike = sum(value.elements * n for value, n in written.items() if output and value.shape == output.shape)
     return Layer(

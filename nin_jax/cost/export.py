@@ -3,8 +3,11 @@
 import csv
 import io
 import json
+import numbers
 from collections.abc import Sequence
 from typing import Any
+
+from jax import export
 
 from nin_jax.cost.layer import Cost, Layer
 from nin_jax.cost.roofline import Device, bound
@@ -44,8 +47,8 @@ def to_json(
   """One JSON object: `model`, `input_shape`, `unit`, all of `more`, `root`, `total`, `layers` (a line each), `notes`.
 
   `unit` is "MACs": `macs` are multiply-accumulates for what was analysed, and `flops` twice that. A layer has the keys
-  `FIELDS`, null where a thing is unknown or does not apply. With a device there is `roofline` (`device`, `peak_flops`
-  in FLOP/s, `bandwidth` in bytes/s), and each layer has `BOUNDS`.
+  `FIELDS`, null where a thing is unknown or does not apply; counts of symbolic dimensions are strings. With a device
+  there is `roofline` (`device`, `peak_flops` in FLOP/s, `bandwidth` in bytes/s), and each layer has `BOUNDS`.
   """
   about: dict[str, Any] = {"model": model, "input_shape": list(input_shape) if input_shape is not None else None}
   about |= {"unit": "MACs", **more, "root": cost.root}
@@ -56,8 +59,8 @@ def to_json(
       "bandwidth": roofline.bandwidth,
     }
   about["total"] = cost.total
-  lines = [f"  {json.dumps(key)}: {json.dumps(value)}," for key, value in about.items()]
-  layers = ",\n".join(f"    {json.dumps(_row(layer, roofline))}" for layer in cost.layers)
+  lines = [f"  {json.dumps(key)}: {_dumps(value)}," for key, value in about.items()]
+  layers = ",\n".join(f"    {_dumps(_row(layer, roofline))}" for layer in cost.layers)
   return "\n".join(["{", *lines, '  "layers": [', layers, "  ],", f'  "notes": {json.dumps(cost.notes)}', "}"])
 
 
@@ -71,6 +74,18 @@ def to_csv(cost: Cost, roofline: Device | None = None) -> str:
     writer.writerow({key: _cell(value) for key, value in _row(layer, roofline).items()})
   writer.writerow({"path": "total", **cost.total})
   return output.getvalue()
+
+
+def _dumps(value: Any) -> str:
+  return json.dumps(value, default=_symbolic)
+
+
+def _symbolic(value: Any) -> int | str:
+  if isinstance(value, numbers.Integral):  # NumPy's
+    return int(value)
+  if not export.is_symbolic_dim(value):
+    raise TypeError(f"{value!r}: expected what JSON can hold")
+  return str(value)
 
 
 def _row(layer: Layer, roofline: Device | None) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import numbers
 from collections.abc import Iterable
 from typing import Any
 
@@ -28,6 +29,8 @@ OTHER = "other"
 class Layer:
   """What one layer does, over every call of it in one call of the traced function.
 
+  Counts are expressions of symbolic dimensions (`jax.export.symbolic_shape`) if there are some among the shapes.
+
   Attributes:
     path: the module's path below the root (`block1/conv`); the root's own name for work done in the root itself;
       `other` for work outside any scope, and for primitives of unknown work wherever they stand.
@@ -38,7 +41,7 @@ class Layer:
     kernel, strides, dilation: in elements, one per spatial axis; None where there is none or it is not known.
     groups: of the convolution, or products side by side.
     output_shape: of the last value that leaves the layer on the way forward. So are receptive_field and jump.
-    params: trainable elements, counted once however often the layer is called.
+    params: trainable elements, counted once however often the layer is called; None if unknown.
     macs: forward multiply-accumulates by the formula, padding taps included. flops: 2 × macs. Every convolution of a
       derivative of any order costs what the forward convolution does.
     backward_macs: of the gradients. recompute_macs: forward work done again by rematerialisation in the backward pass,
@@ -48,7 +51,7 @@ class Layer:
     bytes: what crosses the layer's border on the way forward if all inside were fused: each distinct value that comes
       from outside and each that is used outside, in its own type. Of an array that is read by index (an embedding) only
       the elements that are looked up, and of one that is updated by index (a cache) only those that are replaced.
-    arithmetic_intensity: flops / bytes, None without bytes.
+    arithmetic_intensity: flops / bytes, None without bytes or with counts of unknown dimensions.
     receptive_field, jump: in pixels of the image; an int where both axes agree, else [h, w], None where unknown.
     other: output elements of primitives of unknown work, by the primitive's name.
   """
@@ -60,7 +63,7 @@ class Layer:
   groups: int | None = None
   dilation: list[int] | None = None
   output_shape: list[int] | None = None
-  params: int = 0
+  params: int | None = 0
   macs: int = 0
   backward_macs: int = 0
   recompute_macs: int = 0
@@ -97,7 +100,7 @@ class Layer:
 
   @property
   def arithmetic_intensity(self) -> float | None:
-    return self.flops / self.bytes if self.bytes else None
+    return intensity(self.flops, self.bytes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,11 +112,14 @@ class Cost:
   notes: tuple[str, ...] = ()
 
   @property
-  def total(self) -> dict[str, int]:
-    """Sums over all layers (keys: `TOTALS`). `activations` is RegNet's: over layers with convolutions or products."""
+  def total(self) -> dict[str, Any]:
+    """Sums over all layers (keys: `TOTALS`). `activations` is RegNet's: over layers with convolutions or products.
+
+    `params` is None if they are unknown in every layer.
+    """
     return _sum(self.layers)
 
-  def subtotal(self, prefix: str) -> dict[str, int]:
+  def subtotal(self, prefix: str) -> dict[str, Any]:
     """The sums over the layer `prefix` and all below it (`block1` takes in `block1/conv`, but not `block10`)."""
     return _sum(layer for layer in self.layers if f"{layer.path}/".startswith(f"{prefix.rstrip('/')}/"))
 
@@ -140,6 +146,16 @@ class Cost:
     raise KeyError(path)
 
 
+def is_number(count: Any) -> bool:
+  """Whether a count is known as a number; if not, it is None or an expression of symbolic dimensions."""
+  return isinstance(count, numbers.Real)
+
+
+def intensity(flops: Any, moved: Any) -> float | None:
+  """FLOPs per byte, None where that is not known."""
+  return flops / moved if is_number(flops) and is_number(moved) and moved else None
+
+
 def _module(path: str, layers: list[Layer]) -> Layer:
   if len(layers) == 1:
     return dataclasses.replace(layers[0], path=path)
@@ -153,12 +169,15 @@ def _module(path: str, layers: list[Layer]) -> Layer:
   return Layer(path, "module", **{**sums, "other": dict(other)}, receptive_field=field, jump=layers[-1].jump)
 
 
-def _sum(layers: Iterable[Layer]) -> dict[str, int]:
+def _sum(layers: Iterable[Layer]) -> dict[str, Any]:
   total: dict[str, Any] = dict.fromkeys(TOTALS, 0)
+  layers = list(layers)
   for layer in layers:
     for key in TOTALS:
       if key == "other":
         total[key] += sum(layer.other.values())
       elif key != "activations" or layer.macs:
-        total[key] += getattr(layer, key)
+        total[key] += getattr(layer, key) or 0
+  if layers and all(layer.params is None for layer in layers):
+    total["params"] = None
   return total

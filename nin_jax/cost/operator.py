@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from nin_jax.cost import primitives
+from nin_jax.cost.layer import is_number
 from nin_jax.cost.program import Operation, Value
 from nin_jax.cost.reach import Record
 
@@ -134,7 +135,7 @@ def _window(before: Sequence[Record], after: Record | None) -> tuple[list[int] |
       return None, None
     kernel.append((new.extent - old.extent) // old.jump + 1)
     strides.append(new.jump // old.jump)
-  return (kernel, strides) if min(kernel, default=0) > 0 else (None, None)
+  return (kernel, strides) if kernel and all(is_number(k) and k > 0 for k in kernel) else (None, None)
 
 
 def _common(operators: Sequence[Operator]) -> Operator:

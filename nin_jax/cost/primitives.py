@@ -9,8 +9,9 @@ PRODUCTS = frozenset({"conv_general_dilated", "dot_general", "ragged_dot_general
 
 MOVEMENT = _names("""
   after_all all_gather all_to_all axis_index bitcast_convert_type broadcast broadcast_in_dim concatenate conj
-  convert_element_type copy copy_p create_token dce_sink debug_callback debug_print device_put dynamic_slice
-  dynamic_update_slice empty empty2 expand_dims from_edtype gather imag iota layout_constraint mesh_cast name
+  convert_element_type copy copy_p create_token dce_sink debug_callback debug_print device_put dim_as_value
+  dynamic_slice dynamic_update_slice empty empty2 expand_dims from_edtype gather imag iota layout_constraint mesh_cast
+  name
   optimization_barrier pad pbroadcast pcast platform_index ppermute pshuffle pvary pvary_p random_clone random_fold_in
   random_seed random_split random_unwrap random_wrap real reduce_precision reshape reshard rev scatter select_and_gather
   sharding_constraint slice split squeeze stack stage stop_gradient tie tile to_edtype transpose unstack

@@ -14,6 +14,7 @@ import jax
 from nin_jax.cost import scope
 from nin_jax.cost.inline import Inliner, as_value
 from nin_jax.cost.live import live
+from nin_jax.cost.naming import named_modules
 from nin_jax.cost.operation import Operation, Value
 from nin_jax.ops.lowering import lowered_as
 
@@ -33,7 +34,7 @@ def trace(fn: Callable[..., Any], *args: Any) -> Program:
 
   Convolutions are in it as they are, however they would be computed here.
   """
-  with lowered_as("xla"):
+  with lowered_as("xla"), named_modules() as module_notes:
     closed = jax.make_jaxpr(fn)(*args)
   inliner = Inliner()
   inputs = [as_value(var.aval) for var in closed.jaxpr.invars]
@@ -43,7 +44,7 @@ def trace(fn: Callable[..., Any], *args: Any) -> Program:
     inliner.notes.setdefault("cond: the dearest branch is counted", []).extend(branching.joins)
   used = set(operations)
   notes = [note for note, about in inliner.notes.items() if not used.isdisjoint(about)]
-  return Program(inputs, outputs, operations, (*notes, *_unused(inliner, used)))
+  return Program(inputs, outputs, operations, (*notes, *_unused(inliner, used), *module_notes()))
 
 
 def _unused(inliner: Inliner, used: set[Operation]) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from nin_jax.cost.layer import Layer
+from nin_jax.cost.layer import Layer, is_number
 from nin_jax.cost.peaks import PEAKS, Peak
 from nin_jax.errors import ConfigError
 
@@ -66,8 +66,8 @@ def current(dtype: str = "float32") -> Device | None:
 
 
 def bound(layer: Layer, on: Device) -> Bound | None:
-  """What the device allows a layer's forward pass; None for a layer that moves and multiplies nothing."""
-  if not layer.flops and not layer.bytes:
+  """What the device allows a layer's forward pass; None for a layer of nothing, or of unknown size."""
+  if not (is_number(layer.flops) and is_number(layer.bytes)) or not (layer.flops or layer.bytes):
     return None
   computing, moving = layer.flops / on.peak_flops, layer.bytes / on.bandwidth
   seconds = max(computing, moving)

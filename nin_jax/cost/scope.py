@@ -11,10 +11,19 @@ import re
 
 FORWARD, BACKWARD, RECOMPUTE = "forward", "backward", "recompute"
 
+METHOD = "nin_jax:method"  # within it: the scope around it is a module's name and a method, `block1.features`
+_MODULE = re.compile(r"nin_jax:module\((.*)\)", re.DOTALL)
+
 _TRANSFORM = re.compile(r"(\w+)\((.*)\)", re.DOTALL)
 _TRANSFORMS = {"jvp", "transpose", "vmap", "pmap", "jit", "pjit", "linearize", "remat", "checkpoint", "shard_map"}
 _RECOMPUTED = "rematted_computation"
+_METHOD_OF_CLASS = re.compile(r"[A-Z]\w*\.[a-z_]\w*")
 _EINSUM = re.compile(r"[\w,.]*->[\w.]*")  # jnp.einsum names its own scope by its subscripts
+
+
+def module(path: str) -> str:
+  """The name of a scope that says a module's whole path, whatever scopes are around it."""
+  return f"nin_jax:module({path})"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,20 +51,28 @@ class Scope:
 
   @functools.cached_property
   def modules(self) -> tuple[str, ...]:
-    """`parts` without the methods that Linen appends: `NIN/NIN.features/conv` is `NIN/conv`."""
+    """The module's path: `parts` without the methods that Linen appends: `NIN/NIN.features/conv` is `NIN/conv`."""
     modules: list[str] = []
     for part in self.parts:
-      name, _, method = part.partition(".")
-      if not (name.isidentifier() and method.isidentifier()):
+      whole = _MODULE.fullmatch(part)
+      if whole:
+        modules = _split(whole[1])
+      elif part != METHOD:
         modules.append(part)
-      elif not modules or modules[-1] != name:
-        modules.append(name)
+      elif modules:
+        name = modules.pop().rpartition(".")[0]
+        modules += [name] if modules[-1:] != [name] else []
     return tuple(modules)
 
 
 @functools.lru_cache(maxsize=4096)
-def parse(stack: str) -> Scope:
-  """A name stack as JAX prints it, read into a `Scope`."""
+def parse(stack: str, marked: bool = False) -> Scope:
+  """A name stack as JAX prints it, read into a `Scope`.
+
+  Args:
+    stack: the name stack.
+    marked: whether `METHOD` marks Linen's methods, as `naming` does; otherwise a class's name tells: `NIN.features`.
+  """
   parts, transposed, recomputed = [], False, False
   pending = _split(stack)[::-1]
   while pending:
@@ -68,6 +85,8 @@ def parse(stack: str) -> Scope:
       recomputed = True
     elif not _EINSUM.fullmatch(part):
       parts.append(part)
+      if not marked and _METHOD_OF_CLASS.fullmatch(part):
+        parts.append(METHOD)
   return Scope(tuple(parts), transposed, recomputed)
 
 

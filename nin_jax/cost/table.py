@@ -1,11 +1,13 @@
 """The cost table as plain text, for a terminal or a pipe."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from nin_jax.cost.layer import OTHER, Cost, Extent, Layer
+from nin_jax.cost.layer import OTHER, Cost, Extent, Layer, intensity, is_number
 from nin_jax.cost.roofline import Bound, Device, bound
 
 WIDTH, PATH = 130, (20, 40)  # of the table; the least and the most for a path
+EXPRESSION = 24  # the most for a count of symbolic dimensions; the total stands in full below
 
 Column = tuple[str, Callable[[Layer], str]]
 
@@ -37,10 +39,15 @@ def table(cost: Cost, train: bool = False, roofline: Device | None = None) -> st
   )
 
 
-def quantity(value: float | None, unit: str = "") -> str:
-  """A number in engineering units with four digits at most: 14.75M, 857.1K, 96; a dash for nothing."""
+def quantity(value: Any, unit: str = "") -> str:
+  """A number in engineering units with four digits at most: 14.75M, 857.1K, 96; a dash for nothing.
+
+  A count of symbolic dimensions is shown as it is, 64*b, or its beginning.
+  """
   if not value:
     return "–"
+  if not is_number(value):
+    return _cut(str(value))
   for scale, letter in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "K")):
     if abs(value) >= 0.99995 * scale:
       return f"{_digits(value / scale)}{' ' if unit else ''}{letter}{unit}"
@@ -55,6 +62,10 @@ def seconds(value: float) -> str:
   return f"{value / 1e-9:.3g} ns"
 
 
+def _cut(expression: str) -> str:
+  return expression if len(expression) <= EXPRESSION else f"{expression[: EXPRESSION - 1]}…"
+
+
 def _digits(value: float) -> str:
   return f"{value:#.4g}".rstrip(".")
 
@@ -64,8 +75,8 @@ def _columns(train: bool, recompute: bool, bounds: dict[str, Bound | None]) -> l
     ("layer", lambda layer: layer.path),
     ("op", lambda layer: layer.op),
     ("kernel", _kernel),
-    ("output", lambda layer: "×".join(map(str, layer.output_shape[1:])) if layer.output_shape else ""),
-    ("params", lambda layer: quantity(layer.params)),
+    ("output", lambda layer: "×".join(_cut(str(n)) for n in layer.output_shape[1:]) if layer.output_shape else ""),
+    ("params", lambda layer: _params(layer.params)),
     ("MACs", lambda layer: quantity(layer.macs)),
   ]
   if train:
@@ -76,7 +87,7 @@ def _columns(train: bool, recompute: bool, bounds: dict[str, Bound | None]) -> l
     columns.append(("elem-wise", lambda layer: quantity(layer.elementwise)))
     columns.append(("activ.", lambda layer: quantity(layer.activations)))
   columns.append(("bytes", lambda layer: quantity(layer.bytes)))
-  columns.append(("FLOP/B", lambda layer: f"{layer.arithmetic_intensity:.1f}" if layer.flops and layer.bytes else "–"))
+  columns.append(("FLOP/B", lambda layer: _intensity(layer.flops, layer.bytes) if layer.flops else "–"))
   if bounds:
     timed = lambda layer, show: show(bounds[layer.path]) if bounds[layer.path] else "–"
     columns.append(("least time", lambda layer: timed(layer, lambda b: seconds(b.seconds))))
@@ -93,26 +104,30 @@ def _total_row(cost: Cost, columns: Sequence[Column], bounds: dict[str, Bound | 
   least = sum(b.seconds for b in bounds.values() if b)
   cells = {
     "layer": "total",
-    "params": quantity(total["params"]),
+    "params": _params(total["params"]),
     "MACs": quantity(total["macs"]),
     "backward": quantity(total["backward_macs"]),
     "recompute": quantity(total["recompute_macs"]),
     "elem-wise": quantity(total["elementwise"]),
     "activ.": quantity(total["activations"]),
     "bytes": quantity(total["bytes"]),
-    "FLOP/B": f"{total['flops'] / total['bytes']:.1f}" if total["bytes"] else "–",
+    "FLOP/B": _intensity(total["flops"], total["bytes"]),
     "least time": seconds(least) if least else "–",
-    "FLOP/s": quantity(total["flops"] / least) if least else "–",
+    "FLOP/s": quantity(total["flops"] / least) if least and is_number(total["flops"]) else "–",
   }
   return [cells.get(head, "") for head, _ in columns]
 
 
 def _footer(cost: Cost, train: bool, roofline: Device | None) -> list[str]:
   total = cost.total
-  lines = [f"{total['params']:,} parameters   {total['macs']:,} MACs   {total['flops']:,} FLOPs"]
+  parameters = "parameters unknown" if total["params"] is None else f"{_full(total['params'])} parameters"
+  lines = [f"{parameters}   {_full(total['macs'])} MACs   {_full(total['flops'])} FLOPs"]
   if train:
-    backward = f"{total['backward_macs']:,} MACs backward   {total['train_flops']:,} FLOPs forward and backward"
+    backward = f"{_full(total['backward_macs'])} MACs backward   "
+    backward += f"{_full(total['train_flops'])} FLOPs forward and backward"
     lines[0] += f"\n{backward}"
+  if total["params"] is None:
+    lines.append("parameters (?) are counted if they are given, by their layers' paths: analyze(…, params=…)")
   if not roofline:
     lines.append("activ. in the total: over layers with convolutions or products; in a layer: elements of its output")
   if roofline:
@@ -124,6 +139,19 @@ def _footer(cost: Cost, train: bool, roofline: Device | None) -> list[str]:
       names = ", ".join(f"{name} ({quantity(n)} elements)" for name, n in layer.other.items())
       lines.append(f"not counted, for want of a formula: {names}")
   return lines + [f"note: {note}" for note in cost.notes]
+
+
+def _params(count: int | None) -> str:
+  return "?" if count is None else quantity(count)
+
+
+def _intensity(flops: Any, moved: Any) -> str:
+  value = intensity(flops, moved)
+  return "–" if value is None else f"{value:.1f}"
+
+
+def _full(count: Any) -> str:
+  return f"{count:,}" if is_number(count) else str(count)
 
 
 def _kernel(layer: Layer) -> str:
@@ -138,4 +166,4 @@ def _kernel(layer: Layer) -> str:
 
 
 def _extent(extent: Extent) -> str:
-  return "" if extent is None else str(extent) if isinstance(extent, int) else "×".join(map(str, extent))
+  return "" if extent is None else "×".join(_cut(str(n)) for n in (extent if isinstance(extent, list) else [extent]))

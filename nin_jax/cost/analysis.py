@@ -7,8 +7,9 @@ from typing import Any
 
 import jax
 
-from nin_jax.cost import operator, primitives, program, receptive_field
+from nin_jax.cost import layout, operator, primitives, program, receptive_field
 from nin_jax.cost.arithmetic import Work
+from nin_jax.cost.dataflow import Dataflow
 from nin_jax.cost.layer import OTHER, Cost, Extent, Layer
 from nin_jax.cost.program import Operation, Program, Value
 from nin_jax.cost.reach import Record
@@ -29,35 +30,45 @@ def analyze(fn: Callable[..., Any], *args: Any, params: Any = None, image: int |
     params: the parameters by path, nested as Linen's `variables["params"]`; arrays or shapes. They also tell which
       scope is the root and which scopes are layers; without them each scope is a row, and a first scope that all
       convolutions and products share is the root.
-    image: which argument is the image, [batch, *spatial, channels]. By default the last array among the arguments
-      with three dimensions or more, or if no argument is one, the last inside a pytree.
+    image: which argument is the image. By default what the first convolution reads; without a convolution, the last
+      array among the arguments with three dimensions or more, unless that is combined with another one or with tokens.
+      Its layout is the one that the convolutions and pools read, else [batch, *spatial, channels].
 
   Returns:
     The `Cost`. A function may have no image or no scopes: then there are no receptive fields, or one row `other`.
 
   Raises:
-    ValueError: the argument at `image` holds no array of three dimensions or more.
+    ValueError: there is no argument at `image`, or it holds no array of three dimensions or more.
   """
+  if image is not None and not -len(args) <= image < len(args):
+    raise ValueError(f"image={image}: expected the index of one of the {len(args)} arguments")
   traced = program.trace(fn, *args)
-  pixels = _image(args, traced, image)
-  records = receptive_field.propagate(traced, pixels) if pixels is not None else {}
+  flow = Dataflow(traced)
+  arguments = _arguments(args, traced)
+  pixels = _image(arguments, traced, flow, None if image is None else image % len(args))
+  records = receptive_field.propagate(traced, pixels, flow) if pixels is not None else {}
+  data = [a.value for a in arguments if a.value is pixels or a.indices or (a.direct and a.pictorial)]
   owners = _owners(params)
   root = _root(traced.operations, owners)
-  return _Attribution(traced, records, owners, root, params is not None).cost()
+  return _Attribution(traced, operator.Context(records, flow, flow.bits(data)), owners, root, params is not None).cost()
 
 
-def _image(args: Sequence[Any], traced: Program, index: int | None) -> Value | None:
-  leaves: list[tuple[int, bool, Value]] = []
+def _arguments(args: Sequence[Any], traced: Program) -> list[layout.Argument]:
+  arguments = []
   inputs = iter(traced.inputs)
   for i, arg in enumerate(args):
     flat, tree = jax.tree_util.tree_flatten(arg)
-    leaves += [(i, jax.tree_util.treedef_is_leaf(tree), next(inputs)) for _ in flat]
-  images = [leaf for leaf in leaves if len(leaf[2].shape) >= 3]
-  if index is not None:
-    images = [leaf for leaf in images if leaf[0] == index % len(args)]
-    if not images:
-      raise ValueError(f"argument {index} holds no array of three dimensions or more to be the image")
-  return max(images, key=lambda leaf: (leaf[1], leaf[0]), default=(0, False, None))[2]
+    arguments += [layout.Argument(i, jax.tree_util.treedef_is_leaf(tree), next(inputs)) for _ in flat]
+  return arguments
+
+
+def _image(arguments: Sequence[layout.Argument], traced: Program, flow: Dataflow, number: int | None) -> Value | None:
+  if number is None:
+    return layout.image(traced, flow, arguments)
+  arguments = [argument for argument in arguments if argument.number == number and len(argument.value.shape) >= 3]
+  if not arguments:
+    raise ValueError(f"image={number}: argument {number} holds no array of three dimensions or more")
+  return layout.image(traced, flow, arguments) or arguments[-1].value
 
 
 def _owners(params: Any) -> dict[Path, int]:
@@ -88,9 +99,10 @@ class _Attribution:
   """Sorts a program's operations into layers."""
 
   def __init__(
-    self, traced: Program, records: dict[Value, Record], owners: dict[Path, int], root: Path, named: bool
+    self, traced: Program, context: operator.Context, owners: dict[Path, int], root: Path, named: bool
   ) -> None:
-    self.program, self.records, self.owners, self.root, self.named = traced, records, owners, root, named
+    self.program, self.context, self.owners, self.root, self.named = traced, context, owners, root, named
+    self.records = context.records
     self.position = {operation: i for i, operation in enumerate(traced.operations)}
     self.groups: dict[str, list[Operation]] = {}
     self.of_operation = {operation: self._layer(operation) for operation in traced.operations}
@@ -175,7 +187,7 @@ class _Attribution:
     ]
     after = self.records.get(output)
     parametric = bool(params) or not self.named
-    found = operator.infer(path.rsplit("/", 1)[-1], forward, output, before, after, parametric)
+    found = operator.infer(path.rsplit("/", 1)[-1], forward, output, before, after, parametric, self.context)
     alike = sum(value.elements * n for value, n in written.items() if output and value.shape == output.shape)
     return Layer(
       path,
@@ -219,4 +231,6 @@ def _extent(record: Record | None, of: Callable[[Any], int]) -> Extent:
   if record is None or not record.reach or None in record.reach:
     return None
   values = [of(reach) for reach in record.reach]
+  if None in values:
+    return None
   return values[0] if len(set(values)) == 1 else values

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from nin_jax.cost import arithmetic, primitives
 from nin_jax.cost import scope as scopes
@@ -29,6 +30,7 @@ class Value:
   dtype: Any
   producer: "Operation | None" = None
   literal: Any = None
+  constant: Any = None  # the array that the function closes over
 
   @property
   def elements(self) -> int:
@@ -116,7 +118,9 @@ class _Inliner:
     return [read(atom) for atom in jaxpr.outvars]
 
   def _constant(self, var: Any, constant: Any) -> Value:
-    return self.constants.setdefault(id(constant), _value(var.aval))
+    value = self.constants.setdefault(id(constant), _value(var.aval))
+    value.constant = constant
+    return value
 
   def _equation(
     self, eqn: Any, operands: list[Value], outer: scopes.Scope, own: scopes.Scope, repeats: int
@@ -144,26 +148,29 @@ class _Inliner:
   def _append(
     self, name: str, params: dict, inputs: list[Value], avals: Sequence[Any], scope: scopes.Scope, repeats: int
   ) -> list[Value]:
-    operation = Operation(name, params, inputs, [], scope, repeats)
+    operation = Operation(name, _plain(params), inputs, [], scope, repeats)
     operation.outputs = [_value(aval, operation) for aval in avals]
     self.operations.append(operation)
     return operation.outputs
 
   def _scan(self, eqn: Any, operands: list[Value], scope: scopes.Scope, repeats: int) -> list[Value]:
     """The body runs `length` times. What is scanned over has one dimension more outside than inside."""
-    closed, length = eqn.params["jaxpr"], eqn.params["length"]
+    closed, length = eqn.params["jaxpr"], _plain(eqn.params["length"])
     body = getattr(closed, "jaxpr", closed)
     carried = sum(_rank(out) == _rank(inner) for out, inner in zip(eqn.outvars, body.outvars, strict=True))
     whole = [i for i, (v, inner) in enumerate(zip(operands, body.invars, strict=True)) if len(v.shape) == _rank(inner)]
     carries = set(whole[len(whole) - carried :])
-    inputs = []
+    inputs, entries = [], []
     for i, (value, inner) in enumerate(zip(operands, body.invars, strict=True)):
       if i in whole and i not in carries:
         inputs.append(value)
       else:
         name = "loop_carry" if i in carries else "loop_slice"
         inputs += self._append(name, {}, [value], [inner.aval], scope, repeats)
+        entries += [self.operations[-1]] if i in carries else []
     results = self.inline(closed, inputs, scope, repeats * length)
+    for entry, result in zip(entries, results, strict=False):  # the carries come first among the results
+      entry.params["feedback"] = result
     outputs = []
     for out, value in zip(eqn.outvars, results, strict=True):
       name = "loop_carry" if len(out.aval.shape) == len(value.shape) else "loop_stack"
@@ -175,9 +182,14 @@ class _Inliner:
     self.notes["while: the number of trips is unknown, so its condition and body are counted once"] = None
     of_cond, of_body = params["cond_nconsts"], params["body_nconsts"]
     cond_consts, body_consts = operands[:of_cond], operands[of_cond : of_cond + of_body]
-    carry = self._append("loop_carry", {}, operands[of_cond + of_body :], [v.aval for v in eqn.outvars], scope, repeats)
+    carry = []
+    for value, var in zip(operands[of_cond + of_body :], eqn.outvars, strict=True):
+      carry += self._append("loop_carry", {}, [value], [var.aval], scope, repeats)
+    entries = self.operations[len(self.operations) - len(carry) :]
     self.inline(params["cond_jaxpr"], cond_consts + carry, scope, repeats)
     results = self.inline(params["body_jaxpr"], body_consts + carry, scope, repeats)
+    for entry, result in zip(entries, results, strict=True):
+      entry.params["feedback"] = result
     return self._append("loop_carry", {}, results, [var.aval for var in eqn.outvars], scope, repeats)
 
   def _cond(self, eqn: Any, operands: list[Value], scope: scopes.Scope, repeats: int) -> list[Value]:
@@ -192,7 +204,8 @@ class _Inliner:
     self.notes |= dearest.notes
     if len({weight for weight, _, _ in branches}) > 1:
       self.notes["cond: the dearest branch is counted"] = None
-    return self._append("branch_result", {}, results, [var.aval for var in eqn.outvars], scope, repeats)
+    avals = [var.aval for var in eqn.outvars]
+    return self._append("branch_result", {"operands": operands}, results, avals, scope, repeats)
 
   def _devices(self, eqn: Any, operands: list[Value], scope: scopes.Scope, repeats: int) -> list[Value]:
     """The body is one device's share, and runs on each."""
@@ -219,11 +232,28 @@ class _Inliner:
 
 
 def _value(aval: Any, producer: Operation | None = None) -> Value:
-  return Value(tuple(getattr(aval, "shape", ())), getattr(aval, "dtype", None), producer)
+  return Value(_plain(tuple(getattr(aval, "shape", ()))), getattr(aval, "dtype", None), producer)
+
+
+def _plain(param: Any) -> Any:
+  """A parameter with NumPy's integers made Python's, in tuples, lists, dicts and small arrays of them too."""
+  if isinstance(param, np.integer):
+    return int(param)
+  if isinstance(param, np.ndarray) and np.issubdtype(param.dtype, np.integer) and param.ndim < 2:
+    return int(param) if param.ndim == 0 else tuple(map(int, param))
+  if isinstance(param, dict):
+    return {key: _plain(value) for key, value in param.items()}
+  if type(param) in (tuple, list):
+    return type(param)(map(_plain, param))
+  if isinstance(param, tuple) and hasattr(param, "_fields"):
+    return type(param)(*map(_plain, param))
+  return param
 
 
 def _literal(atom: Any) -> Value:
-  return Value(tuple(getattr(atom.aval, "shape", ())), getattr(atom.aval, "dtype", None), literal=atom.val)
+  value = _value(atom.aval)
+  value.literal, value.constant = (None, atom.val) if value.shape else (atom.val, None)
+  return value
 
 
 def _rank(var: Any) -> int:

@@ -45,6 +45,15 @@ def test_a_product_without_weights_is_a_product_and_has_no_kernel(fn, args):
   assert kind(fn, *args) == ("product", None)
 
 
+def test_a_resize_counts_as_the_products_that_run_and_says_so():
+  """XLA multiplies by the whole matrices; bilinear interpolation has four taps."""
+  resize = lambda x: jax.image.resize(x, (1, 16, 16, 3), "bilinear")
+  counted = cost.analyze(resize, array(1, 8, 8, 3))
+  assert counted.total["macs"] == 16 * 8 * 8 * 3 + 16 * 16 * 8 * 3
+  assert any("resize" in note for note in counted.notes)
+  assert not cost.analyze(jnp.matmul, array(4, 8), array(8, 8)).notes
+
+
 @pytest.mark.parametrize(
   ("equation", "shapes", "expected"),
   [

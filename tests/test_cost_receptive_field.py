@@ -104,6 +104,9 @@ def field(fn, image=IMAGE):
   [
     (lambda x: x, (1, 1)),
     (lambda x: x[:, 1::2, ::3], (1, [2, 3])),
+    (lambda x: x.at[:, 2 * jnp.arange(5) + 1].get(mode="promise_in_bounds"), (1, [2, 1])),
+    (lambda x: x.at[:, 15 + -2 * jnp.arange(5)].get(mode="promise_in_bounds"), (None, None)),
+    (lambda x: x.at[:, jnp.arange(5), jnp.arange(5)].get(mode="promise_in_bounds"), (None, None)),
     (lambda x: nn.max_pool(x, (3, 2), (2, 2)), ([3, 2], 2)),
     (lambda x: jnp.pad(x, ((0, 0), (2, 1), (0, 0), (0, 0))), (1, 1)),
     (lambda x: x.mean((1, 2)), ([16, 12], 1)),

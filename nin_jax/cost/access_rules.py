@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from nin_jax.cost import primitives
+from nin_jax.cost import primitives, strided_gather
 from nin_jax.cost.dataflow import Dataflow
 from nin_jax.cost.layout import Layout
 from nin_jax.cost.program import Operation
@@ -283,6 +283,7 @@ _RULES: dict[str, Rule] = {
   "dot_general": _dot,
   "slice": _slice,
   "dynamic_slice": _dynamic_slice,
+  "gather": lambda _, operation, known: strided_gather.gather(known[0], operation) if _sole(known) else None,
   "pad": _pad,
   "concatenate": _concatenate,
   "split": _split,

@@ -17,6 +17,10 @@ from nin_jax.cost.scope import BACKWARD, FORWARD, RECOMPUTE
 
 Path = tuple[str, ...]
 
+_COMPUTED_MATRIX = (
+  "a product with a matrix computed from indices, as in a resize, counts in full, zeros included, as it runs"
+)
+
 
 def analyze(fn: Callable[..., Any], *args: Any, params: Any = None, image: int | None = None) -> Cost:
   """What one call of `fn(*args)` costs, per layer and in all. Traces the function; computes and compiles nothing.
@@ -127,7 +131,11 @@ class _Attribution:
     outside, unscoped = self.groups.get(OTHER, []), params.get(OTHER, 0)
     layers.append(self._row(OTHER, outside, unscoped, unknown, unknown))
     layers = [layer for layer in layers if not layer.idle]
-    return Cost(tuple(layers), "/".join(self.root), self.program.notes)
+    flow = self.context.flow
+    products = [o for o in self.program.operations if o.direction == FORWARD and o.primitive in primitives.PRODUCTS]
+    computed = any(flow.computed(value) for operation in products for value in operation.inputs[:2])
+    notes = self.program.notes + (_COMPUTED_MATRIX,) * computed
+    return Cost(tuple(layers), "/".join(self.root), notes)
 
   def _in_order(self) -> list[tuple[str, list[Operation]]]:
     """The layers by when their last product runs, or without one their last operation; backward ones at the end."""

@@ -90,6 +90,19 @@ def test_contradictions_and_lost_axes_are_unknown():
   assert last_row(scoped("a", mixed), array(1, 4, 8, 6), array(8, 8), W, image=0) == (None, None)
 
 
+def test_a_resize_and_what_a_loop_carries_are_unknown():
+  resized = scoped("a", lambda y: jax.image.resize(y, (1, 16, 8, 4), "bilinear"))
+  looped = lambda y: lax.scan(
+    lambda h, _: (scoped("a", lambda h: jnp.sin(y) + h[:, ::-1])(h), None), y * 0 + 1, None, 3
+  )
+  carried = lambda y: lax.scan(
+    lambda h, _: (scoped("a", jnp.add)(jnp.roll(h, 1, 1), y), None), jnp.ones(y.shape), None, 3
+  )
+  for fn in (resized, looped, carried):
+    counted = cost.analyze(lambda x, w, fn=fn: fn(conv(x, w)), array(1, 8, 8, 4), W)
+    assert counted["a"].receptive_field is None
+
+
 def test_the_image_is_what_the_first_convolution_reads():
   net = lambda x, w, mask: scoped("a", conv)(x, w) * mask
   assert cost.analyze(net, array(1, 8, 8, 4), W, array(1, 8, 8, 1))["a"].receptive_field == [3, 5]

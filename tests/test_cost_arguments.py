@@ -50,7 +50,7 @@ def test_the_image_may_be_a_keyword():
   assert jumps(x, x) == jumps(x, y=x) == jumps(x, y=x, image="y") == jumps(x, x, image=-1) == [None, 3]
   assert jumps(x, y=x, image=0) == jumps(y=x, x=x, image="x") == jumps(x, x, image=-2) == [2, None]
   for image in (2, -3, "z"):
-    with pytest.raises(ValueError, match=f"argument {image!r} holds no array"):
+    with pytest.raises(ValueError, match=f"image={image!r}: expected the position or the keyword"):
       cost.analyze(fn, x, x, image=image)
 
 

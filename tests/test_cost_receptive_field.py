@@ -104,6 +104,9 @@ def field(fn, image=IMAGE):
   [
     (lambda x: x, (1, 1)),
     (lambda x: x[:, 1::2, ::3], (1, [2, 3])),
+    (lambda x: x.at[:, 2 * jnp.arange(5) + 1].get(mode="promise_in_bounds"), (1, [2, 1])),
+    (lambda x: x.at[:, 15 + -2 * jnp.arange(5)].get(mode="promise_in_bounds"), (None, None)),
+    (lambda x: x.at[:, jnp.arange(5), jnp.arange(5)].get(mode="promise_in_bounds"), (None, None)),
     (lambda x: nn.max_pool(x, (3, 2), (2, 2)), ([3, 2], 2)),
     (lambda x: jnp.pad(x, ((0, 0), (2, 1), (0, 0), (0, 0))), (1, 1)),
     (lambda x: x.mean((1, 2)), ([16, 12], 1)),
@@ -153,7 +156,7 @@ def test_the_image_is_the_last_array_of_rank_three_unless_said():
   args = ({"w": jnp.ones((1, 1, 1))}, jnp.ones((1, 9, 1)), jnp.ones((1, 9, 1)))
   assert (cost.analyze(fn, *args)["a"].jump, cost.analyze(fn, *args)["b"].jump) == (None, 3)
   assert (cost.analyze(fn, *args, image=1)["a"].jump, cost.analyze(fn, *args, image=1)["b"].jump) == (2, None)
-  with pytest.raises(ValueError, match="argument 1"):
+  with pytest.raises(ValueError, match="image=1: expected an argument that holds an array of three"):
     cost.analyze(lambda x, n: x * n, jnp.ones((1, 9, 1)), 3.0, image=1)
 
 

@@ -4,14 +4,19 @@ import collections
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from nin_jax.cost import arguments, operator, primitives, program, receptive_field
+from nin_jax.cost import arguments, layout, operator, primitives, program, receptive_field
 from nin_jax.cost.arithmetic import Work
+from nin_jax.cost.dataflow import Dataflow
 from nin_jax.cost.layer import OTHER, Cost, Extent, Layer
 from nin_jax.cost.ownership import Ownership
 from nin_jax.cost.program import Operation, Program, Value
 from nin_jax.cost.reach import Record
 from nin_jax.cost.scope import BACKWARD, FORWARD, RECOMPUTE
 from nin_jax.cost.traffic import Traffic, moves
+
+_COMPUTED_MATRIX = (
+  "a product with a matrix computed from indices, as in a resize, counts in full, zeros included, as it runs"
+)
 
 
 def analyze(
@@ -40,8 +45,10 @@ def analyze(
       They also tell which scope is the root and which scopes are layers; without them each scope is a row, and a first
       scope that all convolutions and products share is the root. By default those of the one argument that says so:
       Linen's variables (`{"params": …}`), an `nnx.Module` or its `nnx.State`. Otherwise they are unknown: None.
-    image: which argument is the image, [batch, *spatial, channels]: a position, or a keyword's name. By default the
-      last array among the arguments with three dimensions or more, or if no argument is one, the last inside a pytree.
+    image: which argument is the image: a position, or a keyword's name. By default what the first convolution reads;
+      without a convolution, the last array among the arguments with three dimensions or more, unless that is combined
+      with another one or with tokens. Its layout is the one that the convolutions and pools read, else
+      [batch, *spatial, channels].
     static_argnums, static_argnames: as those of `jax.jit`: arguments that stay as they are, such as an integer that is
       a size.
     **kwargs: the function's keyword arguments. It gets those of the names above within a lambda:
@@ -52,7 +59,7 @@ def analyze(
     `Cost.notes` say what could not be told apart.
 
   Raises:
-    ValueError: the argument at `image` holds no array of three dimensions or more.
+    ValueError: there is no argument at `image`, or it holds no array of three dimensions or more.
     TypeError: a keyword may be `analyze`'s or the function's, which has an argument of that name too.
   """
   own = {"params": params, "image": image, "static_argnums": static_argnums, "static_argnames": static_argnames}
@@ -62,17 +69,35 @@ def analyze(
     params = call.params
   elif (inside := arguments.parameters(params)) is not None:
     params = inside
-  pixels = call.image(image)
+  chosen = call.argument(image)
   traced = program.trace(call.function, *(leaf.value for leaf in call.leaves))
-  records = receptive_field.propagate(traced, traced.inputs[pixels]) if pixels is not None else {}
-  return _Attribution(traced, records, Ownership(traced.operations, params)).cost()
+  leaves = zip(call.leaves, traced.inputs, strict=True)
+  arrays = [layout.Argument(leaf.argument, leaf.alone, value) for leaf, value in leaves]
+  flow = Dataflow(traced)
+  pixels = _image(arrays, traced, flow, chosen)
+  records = receptive_field.propagate(traced, pixels, flow) if pixels is not None else {}
+  data = [a.value for a in arrays if a.value is pixels or a.indices or (a.direct and a.pictorial)]
+  context = operator.Context(records, flow, flow.bits(data))
+  return _Attribution(traced, context, Ownership(traced.operations, params)).cost()
+
+
+def _image(
+  arrays: Sequence[layout.Argument], traced: Program, flow: Dataflow, chosen: int | str | None
+) -> Value | None:
+  if chosen is None:
+    return layout.image(traced, flow, arrays)
+  arrays = [array for array in arrays if array.number == chosen and len(array.value.shape) >= 3]
+  if not arrays:
+    raise ValueError(f"image={chosen!r}: expected an argument that holds an array of three dimensions or more")
+  return layout.image(traced, flow, arrays) or arrays[-1].value
 
 
 class _Attribution:
   """Sorts a program's operations into layers."""
 
-  def __init__(self, traced: Program, records: dict[Value, Record], ownership: Ownership) -> None:
-    self.program, self.records, self.ownership = traced, records, ownership
+  def __init__(self, traced: Program, context: operator.Context, ownership: Ownership) -> None:
+    self.program, self.context, self.ownership = traced, context, ownership
+    self.records = context.records
     self.position = {operation: i for i, operation in enumerate(traced.operations)}
     self.groups: dict[str, list[Operation]] = {}
     self.of_operation = {operation: ownership.layer(operation) for operation in traced.operations}
@@ -92,7 +117,11 @@ class _Attribution:
     outside, unscoped = self.groups.get(OTHER, []), params.get(OTHER, absent)
     layers.append(self._row(OTHER, outside, unscoped, unknown, unknown))
     layers = [layer for layer in layers if not layer.idle]
-    return Cost(tuple(layers), "/".join(self.ownership.root), self.program.notes + self.ownership.notes)
+    flow = self.context.flow
+    products = [o for o in self.program.operations if o.direction == FORWARD and o.primitive in primitives.PRODUCTS]
+    computed = any(flow.computed(value) for operation in products for value in operation.inputs[:2])
+    notes = (*self.program.notes, *self.ownership.notes, *(_COMPUTED_MATRIX,) * computed)
+    return Cost(tuple(layers), "/".join(self.ownership.root), notes)
 
   def _in_order(self) -> list[tuple[str, list[Operation]]]:
     """The layers by when their last product runs, or without one their last operation; backward ones at the end."""
@@ -137,7 +166,7 @@ class _Attribution:
     ]
     after = self.records.get(output)
     parametric = params is None or bool(params)
-    found = operator.infer(path.rsplit("/", 1)[-1], forward, output, before, after, parametric)
+    found = operator.infer(path.rsplit("/", 1)[-1], forward, output, before, after, parametric, self.context)
     alike = sum(value.elements * n for value, n in written.items() if output and value.shape == output.shape)
     return Layer(
       path,
@@ -186,4 +215,6 @@ def _extent(record: Record | None, of: Callable[[Any], int]) -> Extent:
   if record is None or not record.reach or None in record.reach:
     return None
   values = [of(reach) for reach in record.reach]
+  if None in values:
+    return None
   return values[0] if len(set(values)) == 1 else values

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
 from nin_jax.cost import naming
 
@@ -37,16 +36,17 @@ class Call:
   positions: int
   params: Any
 
-  def image(self, argument: int | str | None) -> int | None:
-    """The index of the leaf that is the image, None if there is none; `argument` and what is raised: see `analyze`."""
-    order = list(dict.fromkeys(leaf.argument for leaf in self.leaves))
-    found = [i for i, leaf in enumerate(self.leaves) if len(np.shape(leaf.value)) >= 3]
-    if argument is not None:
-      backward = isinstance(argument, int) and -self.positions <= argument < 0
-      found = [i for i in found if self.leaves[i].argument == (argument + self.positions if backward else argument)]
-      if not found:
-        raise ValueError(f"image: argument {argument!r} holds no array of three dimensions or more, as expected")
-    return max(found, key=lambda i: (self.leaves[i].alone, order.index(self.leaves[i].argument)), default=None)
+  def argument(self, number: int | str | None) -> int | str | None:
+    """The key of the argument at a position, which may count from the end, or with a keyword; None for None.
+
+    Raises:
+      ValueError: there is no such argument.
+    """
+    if isinstance(number, int) and -self.positions <= number < 0:
+      number += self.positions
+    if number is not None and all(leaf.argument != number for leaf in self.leaves):
+      raise ValueError(f"image={number!r}: expected the position or the keyword of an argument that holds arrays")
+    return number
 
 
 def bind(

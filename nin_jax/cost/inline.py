@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from nin_jax.cost import arithmetic, primitives
 from nin_jax.cost import scope as scopes
 from nin_jax.cost.convolution import Forms
@@ -52,7 +54,9 @@ class Inliner:
     return [read(atom) for atom in jaxpr.outvars]
 
   def _constant(self, var: Any, constant: Any) -> Value:
-    return self.constants.setdefault(id(constant), as_value(var.aval))
+    value = self.constants.setdefault(id(constant), as_value(var.aval))
+    value.constant = constant
+    return value
 
   def _equation(
     self, eqn: Any, operands: list[Value], outer: scopes.Scope, own: scopes.Scope, repeats: int
@@ -89,11 +93,11 @@ class Inliner:
   def _append(
     self, name: str, params: dict, inputs: list[Value], avals: Sequence[Any], scope: scopes.Scope, repeats: int
   ) -> list[Value]:
-    operation = Operation(name, params, inputs, [], scope, repeats)
+    operation = Operation(name, _plain(params), inputs, [], scope, repeats)
     operation.outputs = [as_value(aval, operation) for aval in avals]
     operation.work = arithmetic.work(
       name,
-      params,
+      operation.params,
       [value.shape for value in inputs],
       [value.shape for value in operation.outputs],
       self.forms,
@@ -120,7 +124,7 @@ class Inliner:
 
   def _scan(self, eqn: Any, operands: list[Value], scope: scopes.Scope, repeats: int) -> list[Value]:
     """The body runs `length` times. What is scanned over has one dimension more outside than inside."""
-    closed, length = eqn.params["jaxpr"], eqn.params["length"]
+    closed, length = eqn.params["jaxpr"], _plain(eqn.params["length"])
     body = getattr(closed, "jaxpr", closed)
     carried = sum(_rank(out) == _rank(inner) for out, inner in zip(eqn.outvars, body.outvars, strict=True))
     whole = [i for i, (v, inner) in enumerate(zip(operands, body.invars, strict=True)) if len(v.shape) == _rank(inner)]
@@ -140,6 +144,7 @@ class Inliner:
       if len(out.aval.shape) == len(value.shape):
         first = next(before)
         first.producer.needs.append(value)
+        first.producer.params["feedback"] = value
         outputs.append(self._carry(value, out.aval, scope, repeats, [first]))
       else:
         outputs += self._append("loop_stack", {}, [value], [out.aval], scope, repeats)
@@ -155,6 +160,7 @@ class Inliner:
     results = self.inline(params["body_jaxpr"], body_consts + carry, scope, repeats)
     for before, after in zip(carry, results, strict=True):
       before.producer.needs.append(after)
+      before.producer.params["feedback"] = after
     self._under(again, start)
     outputs = [
       self._carry(value, var.aval, scope, repeats, [before, again])
@@ -173,7 +179,8 @@ class Inliner:
     self._under(operands[0], start)
     outputs = []
     for i, var in enumerate(eqn.outvars):
-      outputs += self._append("branch_result", {}, [values[i] for values in results], [var.aval], scope, repeats)
+      joined, params = [values[i] for values in results], {"operands": operands}
+      outputs += self._append("branch_result", params, joined, [var.aval], scope, repeats)
       outputs[-1].producer.needs.append(operands[0])
     self.branchings.append(Branching(branches, [value.producer for value in outputs]))
     return outputs
@@ -204,11 +211,28 @@ class Inliner:
 
 def as_value(aval: Any, producer: Operation | None = None) -> Value:
   """The value that an abstract one stands for."""
-  return Value(tuple(getattr(aval, "shape", ())), getattr(aval, "dtype", None), producer)
+  return Value(_plain(tuple(getattr(aval, "shape", ()))), getattr(aval, "dtype", None), producer)
+
+
+def _plain(param: Any) -> Any:
+  """A parameter with NumPy's integers made Python's, in tuples, lists, dicts and small arrays of them too."""
+  if isinstance(param, np.integer):
+    return int(param)
+  if isinstance(param, np.ndarray) and np.issubdtype(param.dtype, np.integer) and param.ndim < 2:
+    return int(param) if param.ndim == 0 else tuple(map(int, param))
+  if isinstance(param, dict):
+    return {key: _plain(value) for key, value in param.items()}
+  if type(param) in (tuple, list):
+    return type(param)(map(_plain, param))
+  if isinstance(param, tuple) and hasattr(param, "_fields"):
+    return type(param)(*map(_plain, param))
+  return param
 
 
 def _literal(atom: Any) -> Value:
-  return Value(tuple(getattr(atom.aval, "shape", ())), getattr(atom.aval, "dtype", None), literal=atom.val)
+  value = as_value(atom.aval)
+  value.literal, value.constant = (None, atom.val) if value.shape else (atom.val, None)
+  return value
 
 
 def _rank(var: Any) -> int:

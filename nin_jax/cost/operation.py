@@ -18,6 +18,7 @@ class Value:
   dtype: Any
   producer: "Operation | None" = None
   literal: Any = None
+  constant: Any = None  # the array that the function closes over
 
   @property
   def elements(self) -> int:

@@ -1,9 +1,11 @@
 """What a layer is, told from its operations: convolution, product, pool or norm, and the geometry of its window."""
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 from nin_jax.cost import primitives
+from nin_jax.cost.dataflow import Dataflow
 from nin_jax.cost.layer import is_number
 from nin_jax.cost.program import Operation, Value
 from nin_jax.cost.reach import Record
@@ -20,6 +22,40 @@ class Operator:
   dilation: list[int] | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class Context:
+  """What is known of the values of the whole program: their access records, their origins, and which bits are data."""
+
+  records: Mapping[Value, Record]
+  flow: Dataflow
+  data: int = 0
+
+  def positions(self, value: Value | None) -> list[int] | None:
+    """The dimensions that run along image axes; None if the value is not one of known positions."""
+    record = self.records.get(value)
+    if record is None or (None in record.reach and len(self.axes(value)) < len(record.reach)):
+      return None
+    return [d for d in range(len(record.dims)) if record.axes(d)]
+
+  def axes(self, value: Value) -> set[int]:
+    """The image axes that a value's dimensions hold."""
+    record = self.records.get(value)
+    return {axis for dim in record.dims for _, axis in dim if axis is not None} if record else set()
+
+  def weighted(self, operation: Operation) -> bool:
+    """Whether one operand of a product may be a weight: neither data as the other is, nor a matrix of indices."""
+    left, right = operation.inputs[:2]
+    if self.flow.computed(left) or self.flow.computed(right):
+      return False
+    left, right = (self.flow.origins[value] & self.data for value in (left, right))
+    if left & right:
+      return False
+    if left and right and operation.primitive == "dot_general":
+      batch = operation.params["dimension_numbers"][1]
+      return not (0 in batch[0] and 0 in batch[1])  # each image has its own
+    return True
+
+
 def infer(
   name: str,
   operations: Sequence[Operation],
@@ -27,6 +63,7 @@ def infer(
   before: Sequence[Record],
   after: Record | None,
   parametric: bool,
+  context: Context,
 ) -> Operator:
   """The operator of a layer.
 
@@ -36,6 +73,7 @@ def infer(
     output: the value that leaves it.
     before, after: the access records of what it reads and of its output.
     parametric: whether it has parameters, or nobody knows.
+    context: what is known of the program.
   """
   names = {operation.primitive for operation in operations}
   convolutions = [_convolution(o) for o in operations if o.primitive == "conv_general_dilated"]
@@ -43,13 +81,13 @@ def infer(
     return _common(convolutions)
   kernel, strides = _window(before, after)
   if names & primitives.PRODUCTS:
-    return _product(operations, output, kernel, strides, parametric)
-  pools = [pool for o in operations for pool in _pools(o)]
+    return _product(operations, output, kernel, strides, parametric, context)
+  pools = [pool for o in operations for pool in _pools(o, context)]
   if not pools and (names & {"rsqrt", "pow", "sqrt"} or "norm" in name.lower() or "lrn" in name.lower()):
     return Operator("norm")
   if "random_bits" in names or "threefry2x32" in names:
     return Operator("dropout")
-  pools = pools or [pool for o in operations for pool in _global_pools(o)]
+  pools = pools or [pool for o in operations for pool in _global_pools(o, context)]
   if pools:
     return _common(pools) if len({pool.op for pool in pools}) == 1 else Operator("elementwise")
   if kernel and any(k > 1 for k in kernel) and names & {"slice", "split", "dynamic_slice"}:
@@ -75,22 +113,42 @@ def _product(
   kernel: list[int] | None,
   strides: list[int] | None,
   parametric: bool,
+  context: Context,
 ) -> Operator:
-  """A product on [positions, channels] is a 1×1 convolution; one that leaves no position or a single one, dense."""
-  if not parametric:
+  """A product on [positions, channels] is a 1×1 convolution; one that leaves no position or a single one, dense.
+
+  With data on both sides, as in attention, or with a matrix computed from indices, as in a resize, it is neither.
+  """
+  products = [operation for operation in operations if operation.primitive in primitives.PRODUCTS]
+  if not parametric or not all(map(context.weighted, products)):
     return Operator("product")
-  groups = {_side_by_side(operation) for operation in operations if operation.primitive in primitives.PRODUCTS}
+  groups = {_side_by_side(operation) for operation in products}
   count = groups.pop() if len(groups) == 1 else None
-  positions = len(output.shape) - 2 if output else 0
-  if positions < 1:
-    return Operator("dense", kernel if kernel and any(k > 1 for k in kernel) else None, None, count)
+  held = context.positions(output)
   if kernel and any(k > 1 for k in kernel):
-    whole = all(size == 1 for size in output.shape[1:-1])
+    whole = not output or not held or len(context.axes(output)) < len(kernel) or math.prod(output.shape[1:-1]) == 1
     return Operator("dense", kernel, None, count) if whole else Operator("conv", kernel, strides, count)
+  positions = len(held) if held else _positions(products[-1], output, context)
+  if positions < 1:
+    return Operator("dense", groups=count)
   moved = any(o.primitive in ("slice", "gather", "dynamic_slice", "split") for o in operations)
   if kernel is None and not moved:
     kernel, strides = [1] * positions, [1] * positions
   return Operator("pointwise", kernel, strides, count, [1] * positions)
+
+
+def _positions(operation: Operation, output: Value | None, context: Context) -> int:
+  """The dimensions of an output of unknown layout without its batch and the features of the product that it is."""
+  if output is None:
+    return 0
+  features = 1
+  if operation.primitive == "dot_general" and len(output.shape) == len(operation.outputs[0].shape):
+    contracted, groups = operation.params["dimension_numbers"]
+    free = [len(operation.inputs[i].shape) - len(contracted[i]) - len(groups[i]) for i in (0, 1)]
+    data = [bool(context.flow.origins[value] & context.data) for value in operation.inputs]
+    weight = data.index(False) if sum(data) == 1 else free.index(min(free))
+    features = max(1, free[weight]) + len(groups[0])
+  return len(output.shape) - 1 - features
 
 
 def _side_by_side(operation: Operation) -> int:
@@ -102,25 +160,32 @@ def _side_by_side(operation: Operation) -> int:
   return groups
 
 
-def _pools(operation: Operation) -> list[Operator]:
-  """Windows over the axes between the first and the last; a window over channels is no pool."""
+def _pools(operation: Operation, context: Context) -> list[Operator]:
+  """Windows over positions; a window over channels is no pool."""
   if operation.primitive not in ("reduce_window", "reduce_window_max", "reduce_window_min", "reduce_window_sum"):
     return []
   params = operation.params
-  kernel = list(params["window_dimensions"][1:-1])
-  if all(k == 1 for k in kernel):
+  window = params["window_dimensions"]
+  over = [d for d, size in enumerate(window) if size > 1]
+  dims = context.positions(operation.inputs[0])
+  if dims is None:
+    between = list(range(1, len(window) - 1))
+    dims = between if len(over) < 2 or set(over) <= set(between) else over
+  if not set(over) & set(dims):
     return []
   op = "avg_pool" if operation.primitive == "reduce_window_sum" else "max_pool"
-  dilation = list((params.get("window_dilation") or (1,) * (len(kernel) + 2))[1:-1])
-  return [Operator(op, kernel, list(params["window_strides"][1:-1]), dilation=dilation)]
+  along = lambda values: [values[d] for d in dims]
+  dilation = along(params.get("window_dilation") or (1,) * len(window))
+  return [Operator(op, along(window), along(params["window_strides"]), dilation=dilation)]
 
 
-def _global_pools(operation: Operation) -> list[Operator]:
-  """Means and maxima over all the axes between the first and the last."""
+def _global_pools(operation: Operation, context: Context) -> list[Operator]:
+  """Means and maxima over all positions; without known ones, over the axes between the first and the last."""
   if operation.primitive not in ("reduce_sum", "reduce_max"):
     return []
   shape, axes = operation.inputs[0].shape, sorted(operation.params["axes"])
-  if len(shape) < 3 or axes != list(range(1, len(shape) - 1)):
+  dims = context.positions(operation.inputs[0])
+  if (len(shape) < 3 or axes != list(range(1, len(shape) - 1))) if dims is None else (not dims or axes != dims):
     return []
   return [Operator("avg_pool" if operation.primitive == "reduce_sum" else "max_pool", [shape[a] for a in axes])]
 
@@ -131,11 +196,15 @@ def _window(before: Sequence[Record], after: Record | None) -> tuple[list[int] |
     return None, None
   kernel, strides = [], []
   for old, new in zip(before[0].reach, after.reach, strict=True):
-    if old is None or new is None or (new.extent - old.extent) % old.jump or new.jump % old.jump:
+    if old is None or new is None or old.jump is None or (new.extent - old.extent) % old.jump:
+      return None, None
+    if new.jump is not None and new.jump % old.jump:
       return None, None
     kernel.append((new.extent - old.extent) // old.jump + 1)
-    strides.append(new.jump // old.jump)
-  return (kernel, strides) if kernel and all(is_number(k) and k > 0 for k in kernel) else (None, None)
+    strides += [] if new.jump is None else [new.jump // old.jump]
+  if not kernel or not all(is_number(size) and size > 0 for size in kernel):
+    return None, None
+  return kernel, strides if len(strides) == len(kernel) else None
 
 
 def _common(operators: Sequence[Operator]) -> Operator:

@@ -1,4 +1,4 @@
-"""Affine access records: which pixels of the image an array's elements read, axis by axis.
+"""Affine access records: the range of the image that an array's elements read, axis by axis.
 
 For a layer of kernel k, stride t, dilation d and leading padding p, a record changes as in Araujo, Norris and Sim 2019,
 "Computing Receptive Fields of Convolutional Neural Networks":
@@ -7,14 +7,15 @@ For a layer of kernel k, stride t, dilation d and leading padding p, a record ch
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 
 
 @dataclasses.dataclass(frozen=True)
 class Reach:
-  """Element i reads pixels jump·i + lo … jump·i + hi, both included."""
+  """Element i reads pixels jump·i + lo … jump·i + hi, both included; in a finished record the jump may be unknown."""
 
-  jump: int
+  jump: int | None
   lo: int
   hi: int
 
@@ -70,9 +71,13 @@ class Record:
     """The image axes that a dimension holds."""
     return [axis for _, axis in self.dims[dim] if axis is not None]
 
-  def holds(self, axis: int) -> bool:
-    """Whether a dimension still runs along this image axis."""
-    return any(axis == held for dim in self.dims for _, held in dim)
+  def place(self, axis: int) -> tuple[int, int, int] | None:
+    """The dimension that runs along an image axis, the axis's size in it and its step; None if no dimension does."""
+    for d, dim in enumerate(self.dims):
+      for i, (size, held) in enumerate(dim):
+        if held == axis:
+          return d, size, math.prod(n for n, _ in dim[i + 1 :])
+    return None
 
   def replace(self, dims: Sequence[Dim], changes: dict[int, Reach | None]) -> "Record":
     """Other dimensions, and another reach for some axes; what was unknown stays so."""
@@ -90,9 +95,36 @@ class Record:
   def slide(self, dim: int, size: int, window: Callable[[Reach], Reach | None], changes: dict) -> Dim:
     """A window moved along one dimension, which then has `size` elements: its factors, and the changes it makes."""
     axes = self.axes(dim)
-    if len(self.dims[dim]) == 1 and axes:
-      axis = axes[0]
+    # Beside a longer factor, one of size 1 is always at its only element.
+    moved = (
+      [factor for factor in self.dims[dim] if exceeds_one(factor[0])] if len(self.dims[dim]) > 1 else self.dims[dim]
+    )
+    if len(moved) == 1 and moved[0][1] is not None:
+      axis = moved[0][1]
       changes[axis] = window(self.reach[axis]) if self.reach[axis] is not None else None
       return ((size, axis),)
     changes.update({axis: None for axis in axes})
     return ((size, None),)
+
+  def select(self, axes: Sequence[int]) -> "Record":
+    """The record of these image axes only, numbered in this order; a jump is None if no index steps along its axis."""
+    number = {axis: i for i, axis in enumerate(axes)}
+    dims = [tuple((size, number.get(axis)) for size, axis in dim) for dim in self.dims]
+    reach = [self.reach[axis] and dataclasses.replace(self.reach[axis], jump=self._jump(axis)) for axis in axes]
+    return Record(tuple(dims), tuple(reach))
+
+  def _jump(self, axis: int) -> int | None:
+    """Unknown if the axis shares its dimension with what is no axis, or was read whole and repeated along others."""
+    place = self.place(axis)
+    if place:
+      known = all(held is not None or size == 1 for size, held in self.dims[place[0]])
+    else:
+      known = (
+        sum(exceeds_one(math.prod(n for n, _ in dim)) and not self.axes(d) for d, dim in enumerate(self.dims)) <= 1
+      )
+    return self.reach[axis].jump if known else None
+
+
+def exceeds_one(size: int) -> bool:
+  """Whether a size is more than 1; a symbolic one is taken for more."""
+  return not isinstance(size, int) or size > 1

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from nin_jax.cost import arithmetic, primitives
 from nin_jax.cost import scope as scopes
@@ -121,7 +122,8 @@ class _Inliner:
   def _equation(
     self, eqn: Any, operands: list[Value], outer: scopes.Scope, own: scopes.Scope, repeats: int
   ) -> list[Value]:
-    name, params, scope = eqn.primitive.name, eqn.params, outer.enter(own)
+    name, scope = eqn.primitive.name, outer.enter(own)
+    params = {key: _with_python_integers(param) for key, param in eqn.params.items()}
     if name == "scan":
       return self._scan(eqn, operands, scope, repeats)
     if name == "while":
@@ -139,7 +141,7 @@ class _Inliner:
     for jaxpr in inner:
       self.notes[f"{name}: its body is counted once"] = None
       self.inline(jaxpr, [_value(var.aval) for var in getattr(jaxpr, "jaxpr", jaxpr).invars], scope, repeats)
-    return self._append(name, dict(params), operands, [var.aval for var in eqn.outvars], scope, repeats)
+    return self._append(name, params, operands, [var.aval for var in eqn.outvars], scope, repeats)
 
   def _append(
     self, name: str, params: dict, inputs: list[Value], avals: Sequence[Any], scope: scopes.Scope, repeats: int
@@ -224,6 +226,13 @@ def _value(aval: Any, producer: Operation | None = None) -> Value:
 
 def _literal(atom: Any) -> Value:
   return Value(tuple(getattr(atom.aval, "shape", ())), getattr(atom.aval, "dtype", None), literal=atom.val)
+
+
+def _with_python_integers(param: Any) -> Any:
+  """A parameter with Python's integers, which JSON takes, where windows and padding are given in NumPy's."""
+  if type(param) in (tuple, list):
+    return type(param)(map(_with_python_integers, param))
+  return int(param) if isinstance(param, np.integer) else param
 
 
 def _rank(var: Any) -> int:

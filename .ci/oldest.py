@@ -9,6 +9,7 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
 import time
 import venv
 from pathlib import Path
@@ -54,13 +55,13 @@ def check_nothing_is_replaced(requirements: str, *given: str):
   for requirement in given:
     found.pop(requirement.partition("==")[0])
   assert not found, f"pip install -r {requirements} replaces {found}"
-  print(f"pip install -r {requirements} replaces nothing", f"(with {', '.join(given)})" if given else "")
+  print(" ".join(("pip install -r", requirements, *given, "replaces nothing")), flush=True)
 
 
 def install():
   """Makes the environment that Colab and TPU VMs have, checks what pip would do there, and installs what is missing."""
   venv.create(VENV, clear=True, with_pip=True)
-  print(f"The oldest versions, with Python {platform.python_version()} (Colab: 3.13)", flush=True)
+  print(f"The oldest versions, with Python {platform.python_version()} (Colab: 3.13): {sys.executable}", flush=True)
   colab = VENV / "colab.txt"
   colab.write_text((ROOT / "constraints-oldest.txt").read_text().partition(MISSING_ON_COLAB)[0])
   pip("install", "-r", colab)

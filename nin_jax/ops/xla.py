@@ -30,7 +30,7 @@ def input_gradient(g: Array, kernel: Array, shape: tuple[int, ...], geometry: Ge
   Padding that is wider than the kernel reaches is a step of its own: within the convolution XLA's CPU backend (jaxlib
   0.10) gives wrong gradients for some of it.
   """
-  x = jax.ShapeDtypeStruct(shape, g.dtype)
+  x, kernel = jax.ShapeDtypeStruct(shape, jnp.float32), kernel.astype(jnp.float32)  # jax 0.7 transposes one type only
   apart, within = geometry.pads, geometry
   if any(max(pads) >= span for pads, span in zip(apart, geometry.window(kernel.shape[:2]), strict=True)):
     within = geometry._replace(pads=((0, 0), (0, 0)))
@@ -42,7 +42,7 @@ def input_gradient(g: Array, kernel: Array, shape: tuple[int, ...], geometry: Ge
     return forward(padded, kernel, within)
 
   (dx,) = jax.linear_transpose(convolution, x)(g.astype(jnp.float32))
-  return dx.astype(jnp.float32)
+  return dx
 
 
 def kernel_gradient(x: Array, g: Array, kernel_shape: tuple[int, ...], geometry: Geometry) -> Array:

@@ -54,7 +54,7 @@ def conv(
     pads = tuple((max(low, 0), max(high, 0)) for low, high in pads)
   geometry = geometry._replace(pads=pads)
   if lowering.plain():
-    return epilogue.apply(xla.forward(x, kernel.astype(x.dtype), geometry), bias, relu, x.dtype)
+    return epilogue.apply(xla.forward(x, kernel.astype(x.dtype), geometry, x.dtype), bias, relu, x.dtype)
   return _convolve(x, kernel, bias, geometry, relu)
 
 

@@ -9,9 +9,9 @@ from nin_jax.ops.geometry import Geometry
 
 
 def forward(
-  x: Float[Array, "n h w c"], kernel: Float[Array, "kh kw c_per_group d"], geometry: Geometry
+  x: Float[Array, "n h w c"], kernel: Float[Array, "kh kw c_per_group d"], geometry: Geometry, dtype=jnp.float32
 ) -> Float[Array, "n h2 w2 d"]:
-  """The convolution, in float32."""
+  """The convolution. jax 0.7 derives gradients only where dtype, the type of the result, is that of x."""
   return lax.conv_general_dilated(
     x,
     kernel,
@@ -20,7 +20,7 @@ def forward(
     rhs_dilation=geometry.dilation,
     feature_group_count=geometry.groups,
     dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    preferred_element_type=jnp.float32,
+    preferred_element_type=dtype,
   )
 
 

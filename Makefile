@@ -1,4 +1,4 @@
-# make demo | make test | make lint | make bench. PYTHON=python3.12 make test picks an interpreter (3.11 or newer).
+# make demo | make test | make lint | make oldest | make bench. PYTHON=python3.12 make test picks an interpreter (3.11 or newer).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,7 +9,7 @@ BENCH_VENV := .venv-bench
 BENCH := $(BENCH_VENV)/installed-$(VERSION)
 BENCHMARK = $(BENCH_VENV)/bin/python -m benchmarks.$(1) --json workdirs/bench/$(1).json
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint oldest bench clean
 
 demo: $(RUN)
 	rm -rf workdirs/demo
@@ -23,6 +23,10 @@ lint: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# The oldest versions that the requirements accept, in an environment of its own, with a Python of its own choice.
+oldest:
+	python=$$(.ci/interpreter) && "$$python" .ci/oldest.py
+
 # One after the other, on a machine with nothing else to do.
 bench: $(BENCH)
 	$(call BENCHMARK,throughput) --tuned_pytorch
@@ -31,7 +35,7 @@ bench: $(BENCH)
 	$(call BENCHMARK,startup)
 
 clean:
-	rm -rf $(VENV) $(BENCH_VENV) workdirs/demo workdirs/bench
+	rm -rf $(VENV) $(BENCH_VENV) .venv-oldest workdirs/demo workdirs/oldest workdirs/bench
 
 # One environment a time: another interpreter, or changed requirements, make it anew.
 $(RUN): requirements.txt

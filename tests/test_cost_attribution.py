@@ -122,7 +122,7 @@ class Flat(nn.Module):
   @nn.compact
   def __call__(self, x):
     kernel = self.param("kernel", nn.initializers.ones, (8, 5))
-    x = x[:, ::2, ::2]
+    x = lax.slice(x, (0, 0, 0, 0), x.shape, (1, 2, 2, 1))
     with jax.named_scope("einsum"):
       y = jnp.einsum("pc,cd->pd", x.reshape(-1, 8), kernel)
     return nn.relu(nn.BatchNorm(True, name="norm")(y.reshape(*x.shape[:-1], 5)))
@@ -146,7 +146,8 @@ def test_layers_are_told_by_what_they_do():
 def test_windows_as_slices_and_as_products():
   def pooled(x):
     with jax.named_scope("max"):
-      x = jnp.maximum(jnp.maximum(x[:, :-2:2], x[:, 1:-1:2]), x[:, 2::2])
+      taps = [lax.slice_in_dim(x, tap, x.shape[1] - 2 + tap, 2, axis=1) for tap in range(3)]
+      x = jnp.maximum(jnp.maximum(taps[0], taps[1]), taps[2])
     with jax.named_scope("mean"):
       x = (x[:, :, :-1] + x[:, :, 1:]) / 2
     with jax.named_scope("window"):

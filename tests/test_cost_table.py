@@ -9,9 +9,10 @@ import runpy
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from flax import linen as nn
-from jax import export
+from jax import export, lax
 
 from nin_jax import cost
 from nin_jax.cost import roofline
@@ -45,6 +46,18 @@ def test_quantities_have_four_digits(value, text):
 
 def test_times_have_their_unit():
   assert [seconds(t) for t in (2.0, 1.234e-3, 5e-6, 5e-8)] == ["2 s", "1.23 ms", "5 µs", "50 ns"]
+
+
+def test_windows_given_in_numpy_integers_are_written_as_the_others():
+  def pooled(of, x):
+    with jax.named_scope("pool"):
+      padding = ((0, 0), (of(1), of(1)), (of(1), of(1)), (0, 0))
+      return lax.reduce_window(x, -jnp.inf, lax.max, (1, of(3), of(3), 1), (1, of(2), of(2), 1), padding)
+
+  numpy, python = (cost.to_json(cost.analyze(lambda x, of=of: pooled(of, x), X)) for of in (np.int64, int))
+  assert numpy == python
+  (layer,) = json.loads(numpy)["layers"]
+  assert (layer["kernel"], layer["strides"], layer["receptive_field"], layer["jump"]) == ([3, 3], [2, 2], 3, 2)
 
 
 @pytest.mark.parametrize("train", [False, True])

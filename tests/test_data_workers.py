@@ -94,7 +94,8 @@ def test_signals_to_the_group_are_left_to_the_parent(tmp_path):
   returncode, out, err = run(tmp_path, steps.strip())
   assert returncode == 0, err
   assert re.search(r"signals [1-9]\d* \[\]", out)
-  assert not err
+  of_grain = "Grain multiprocess worker profiling requires"  # what it says of jaxlib before 0.11
+  assert not [line for line in err.splitlines() if of_grain not in line]
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")

@@ -159,6 +159,17 @@ def test_the_input_gradient_with_padding_wider_than_the_kernel_reaches(window, s
   np.testing.assert_allclose(np.float64(dx), want, rtol=2**-8, atol=tolerance)
 
 
+def test_bfloat16_has_gradients_where_jax_derives_them():
+  x, kernel = arrays(6, (1, 5, 5, 3), (3, 3, 3, 2))
+
+  def gradients(x):
+    with lowered_as("xla"):
+      return jax.grad(lambda x, kernel: (conv(x, kernel).astype(jnp.float32) ** 2).sum(), (0, 1))(x, kernel)
+
+  for got, want in zip(gradients(jnp.asarray(x, jnp.bfloat16)), gradients(x), strict=True):
+    np.testing.assert_allclose(np.float32(got), want, atol=0.03 * np.abs(want).max())
+
+
 def test_a_kernel_that_does_not_fit_is_refused():
   kernel = jnp.zeros((3, 3, 1, 1))
   assert conv(jnp.zeros((1, 3, 3, 1)), kernel, padding="VALID").shape == (1, 1, 1, 1)

@@ -64,6 +64,14 @@ def test_any_number_of_leading_dimensions(leading):
   assert y.shape == (*leading, 2, 2, 3)
 
 
+def test_strides_are_slices_and_not_gathers():
+  x, kernel = arrays(0, (1, 4, 5, 6), (6, 3))
+  traced = jax.make_jaxpr(jax.grad(lambda x: pointwise(x, kernel, strides=(2, 3)).sum()))(x)
+  assert "pad[" in str(traced)  # a slice's gradient
+  assert "gather" not in str(traced)
+  assert "scatter" not in str(traced)
+
+
 def test_a_1x1_sees_one_position_only():
   """Claim 7: without a larger kernel there is no spatial structure."""
   x, kernel = arrays(1, (1, 4, 4, 3), (3, 5))

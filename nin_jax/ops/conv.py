@@ -5,6 +5,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float
 
 from nin_jax.ops import correlation, epilogue, lowering, patches, winograd, xla
@@ -53,7 +54,7 @@ def conv(
     pads = tuple((max(low, 0), max(high, 0)) for low, high in pads)
   geometry = geometry._replace(pads=pads)
   if lowering.plain():
-    return epilogue.apply(xla.forward(x, kernel.astype(x.dtype), geometry), bias, relu, x.dtype)
+    return epilogue.apply(xla.forward(x, kernel.astype(x.dtype), geometry, x.dtype), bias, relu, x.dtype)
   return _convolve(x, kernel, bias, geometry, relu)
 
 
@@ -104,9 +105,9 @@ def _input_gradient(g: Array, kernel: Array, shape: tuple[int, ...], geometry: G
   counts = [end - start + 1 for start, end in zip(first, last, strict=True)]
 
   def phase(row: int, column: int) -> Array:
-    taps = kernel[row :: strides[0], column :: strides[1]]
-    if 0 in taps.shape:
+    if row >= kernel.shape[0] or column >= kernel.shape[1]:
       return jnp.zeros((shape[0], *counts, shape[3]), g.dtype)
+    taps = lax.slice(kernel, (row, column, 0, 0), kernel.shape, (*strides, 1, 1))
     reaches = [window - 1 for window in spread.window(taps.shape[:2])]
     befores = [reach - start for reach, start in zip(reaches, first, strict=True)]
     afters = [end - size + 1 for end, size in zip(last, g.shape[1:3], strict=True)]

@@ -6,6 +6,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
@@ -48,7 +49,8 @@ def pointwise(
     raise ValueError(f"a kernel of {rows}×{features} in {groups} groups does not fit {channels} channels")
   row_stride, column_stride = pair(strides)
   if (row_stride, column_stride) != (1, 1):
-    x = x[..., ::row_stride, ::column_stride, :]
+    # Not x[..., ::s, ::s, :], which is a gather in jax 0.7, and its gradient a scatter.
+    x = lax.slice(x, (0,) * x.ndim, x.shape, (*(1,) * (x.ndim - 3), row_stride, column_stride, 1))
   shape, dtype = (*x.shape[:-1], features), jnp.dtype(dtype or x.dtype)
   if groups > 1:
     grouped = x.reshape(-1, groups, rows)

@@ -9,9 +9,9 @@ from nin_jax.ops.geometry import Geometry
 
 
 def forward(
-  x: Float[Array, "n h w c"], kernel: Float[Array, "kh kw c_per_group d"], geometry: Geometry
+  x: Float[Array, "n h w c"], kernel: Float[Array, "kh kw c_per_group d"], geometry: Geometry, dtype=jnp.float32
 ) -> Float[Array, "n h2 w2 d"]:
-  """The convolution, in float32."""
+  """The convolution. jax 0.7 derives gradients only where dtype, the type of the result, is that of x."""
   return lax.conv_general_dilated(
     x,
     kernel,
@@ -20,7 +20,7 @@ def forward(
     rhs_dilation=geometry.dilation,
     feature_group_count=geometry.groups,
     dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    preferred_element_type=jnp.float32,
+    preferred_element_type=dtype,
   )
 
 
@@ -30,7 +30,7 @@ def input_gradient(g: Array, kernel: Array, shape: tuple[int, ...], geometry: Ge
   Padding that is wider than the kernel reaches is a step of its own: within the convolution XLA's CPU backend (jaxlib
   0.10) gives wrong gradients for some of it.
   """
-  x = jax.ShapeDtypeStruct(shape, g.dtype)
+  x, kernel = jax.ShapeDtypeStruct(shape, jnp.float32), kernel.astype(jnp.float32)  # jax 0.7 transposes one type only
   apart, within = geometry.pads, geometry
   if any(max(pads) >= span for pads, span in zip(apart, geometry.window(kernel.shape[:2]), strict=True)):
     within = geometry._replace(pads=((0, 0), (0, 0)))
@@ -42,7 +42,7 @@ def input_gradient(g: Array, kernel: Array, shape: tuple[int, ...], geometry: Ge
     return forward(padded, kernel, within)
 
   (dx,) = jax.linear_transpose(convolution, x)(g.astype(jnp.float32))
-  return dx.astype(jnp.float32)
+  return dx
 
 
 def kernel_gradient(x: Array, g: Array, kernel_shape: tuple[int, ...], geometry: Geometry) -> Array:

@@ -57,3 +57,8 @@ def test_a_config_of_before_has_what_came_since():
   older = whole.to_dict()
   del older["lowering"], older["train"]["steps_per_call"], older["train"]["remat"]
   assert from_json(json.dumps(older)).to_dict() == from_json(json.dumps(whole.to_dict())).to_dict()
+
+
+def test_a_run_with_a_lowering_that_was_removed_continues_with_auto():
+  older = default().to_dict() | {"lowering": "onednn"}
+  assert from_json(json.dumps(older)).lowering == "auto"

@@ -67,6 +67,7 @@ def test_the_same_config_may_go_on(tmp_path):
     ("data.dir", "elsewhere"),
     ("data.cache_dir", "elsewhere"),
     ("data.workers", 3),
+    ("lowering", "xla"),
     ("data.broken_images", "skip"),
   ],
 )

@@ -163,7 +163,7 @@ def table_of_means(found: Sequence[dict]) -> Table:
 
 
 def main() -> None:
-  streams.take_any_character()
+  streams.replace_unencodable()
   parser = argparse.ArgumentParser(
     description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
   )

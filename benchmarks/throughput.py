@@ -148,7 +148,7 @@ def _shown(side: dict) -> str:
 
 
 def main() -> None:
-  streams.take_any_character()
+  streams.replace_unencodable()
   parser = argparse.ArgumentParser(
     description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
   )

@@ -87,13 +87,13 @@ def run(main: Callable[[], int | None], define: Callable[[], None] | None = None
     except ConfigError as error:
       fail(*error.mistakes)
 
-  streams.take_any_character()
+  streams.replace_unencodable()
   # Tracing makes many objects that stay: to look through them as often as Python does takes an eighth of a warm start.
   gc.set_threshold(50_000, 20, 100)
   for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, _leave)
   logging.set_verbosity(logging.ERROR)  # ml_collections' own words on a config file come with an error of ours
-  crashes.traced(lambda: app.run(guarded, flags_parser=parse))
+  crashes.with_stacks(lambda: app.run(guarded, flags_parser=parse))
 
 
 def _leave(number: int, *_: object) -> None:
@@ -106,7 +106,7 @@ def _leave(number: int, *_: object) -> None:
   said = f"{cursor}stopped by {signal.Signals(number).name}; nothing more was saved\n"
   with contextlib.suppress(OSError):  # not print: the signal may have come in the middle of one
     os.write(2, said.encode())
-  temporary.remove()
+  temporary.remove_all()
   os._exit(128 + number)
 
 

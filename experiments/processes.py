@@ -59,7 +59,7 @@ def joined(main: Callable[[], int | None]) -> Callable[[], int | None]:
     if status:
       sys.stdout.flush()
       sys.stderr.flush()
-      temporary.remove()
+      temporary.remove_all()
       os._exit(status)
     return status
 

@@ -8,8 +8,8 @@ from typing import TypeVar
 
 # What a process dies of by its own doing; glibc aborts where it finds memory corrupted. SIGKILL comes from others: the
 # kernel where memory is short, a cluster that preempts.
-SIGNALS = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}
-ADVICE = "--config.lowering=xla, in a new --workdir, may avoid it"
+SIGNALS = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP, signal.SIGSYS}
+ADVICE = "--config.lowering=xla may avoid it"
 
 _T = TypeVar("_T")
 
@@ -19,15 +19,15 @@ def crashed(status: int) -> bool:
   return -status in SIGNALS
 
 
-def ending(status: int) -> str:
-  """How a process ended, by its `returncode`: "status 1", "signal SIGKILL", "signal SIGSEGV, a crash …"."""
+def describe_exit(status: int) -> str:
+  """How a process ended, by its `returncode`: "status 1", "signal SIGKILL", "signal SIGSEGV, a crash in native code …"."""
   if status >= 0:
     return f"status {status}"
   names = {number.value: number.name for number in signal.Signals}  # real-time signals have none
-  return f"signal {names.get(-status, -status)}" + (", a crash in native code" if crashed(status) else "")
+  return f"signal {names.get(-status, -status)}" + (f", a crash in native code ({ADVICE})" if crashed(status) else "")
 
 
-def traced(main: Callable[[], _T]) -> _T:
+def with_stacks(main: Callable[[], _T]) -> _T:
   """Calls `main`; where it crashes, the stacks of all Python threads go to standard error."""
   with contextlib.suppress(AttributeError, OSError, ValueError, RuntimeError):  # standard error is no file
     faulthandler.enable()

@@ -21,7 +21,7 @@ _LOOK_ALIKES = {
 }
 
 
-def take_any_character() -> None:
+def replace_unencodable() -> None:
   """Has stdout and stderr write what their encoding lacks in other characters, in place of a UnicodeEncodeError.
 
   It may be lacking in ASCII or Latin-1 (LC_ALL=C, an old terminal, a log), and surrogates, which stand for the bytes of

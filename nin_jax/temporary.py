@@ -1,4 +1,4 @@
-"""Temporary directories that last as long as the process, and are removed by each of its ways to end but SIGKILL."""
+"""Temporary directories that last as long as the process, whatever ends it but SIGKILL and native crashes."""
 
 import atexit
 import os
@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-_made: list[tuple[int, str]] = []  # with the process: one that is forked has no part in them
+_made: list[tuple[int, str]] = []  # with the process that made each: a forked one removes none of them
 
 
 def directory() -> Path:
@@ -17,7 +17,7 @@ def directory() -> Path:
 
 
 @atexit.register
-def remove() -> None:
+def remove_all() -> None:
   """Removes them: to be called before `os._exit`, which skips what is registered for the end of the process."""
   for process, path in _made:
     if process == os.getpid():

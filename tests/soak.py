@@ -10,21 +10,26 @@ those of XLA's own lowering without checks, to float tolerance.
 """
 
 import argparse
+import ctypes
 import itertools
 import json
 import math
 import os
 import re
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from nin_jax import crashes  # noqa: E402
+
 CHECKER = "libc_malloc_debug.so.0"  # glibc's heap checks, a library of their own since 2.34
 CHECKS = {"LD_PRELOAD": CHECKER, "MALLOC_CHECK_": "3", "MALLOC_PERTURB_": "165"}
 # By XLA's name: oneDNN's, for what XLA may hand to it, and the flag in /proc/cpuinfo. "": all that the processor has.
@@ -49,6 +54,15 @@ RUN = [
   "--config.log.tensorboard=False",
   "--config.eval.train_images=64",
 ]
+
+
+def checks_are_there() -> bool:
+  """Whether the dynamic linker finds glibc's heap checks."""
+  try:
+    ctypes.CDLL(CHECKER)
+  except OSError:
+    return False
+  return True
 
 
 class Case(NamedTuple):
@@ -91,13 +105,13 @@ def losses(case: Case, checked: bool, seconds: float) -> list[float]:
     options = [f"--config.precision={case.precision}", f"--config.lowering={case.lowering}"]
     command = [sys.executable, "-m", "experiments.train", *RUN, *options, f"--workdir={directory}/run"]
     ended = run(command, environment, seconds)
-    assert ended == "exit status 0", f"{case}: {ended}"
+    assert ended == "status 0", f"{case}: {ended}"
     lines = Path(directory, "run", "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(line)["loss"] for line in lines]
 
 
 def run(command: list[str], environment: dict[str, str], seconds: float) -> str:
-  """How a command ended: its exit status, or the signal that ended it; with the end of what it wrote on stderr."""
+  """How a command ended (see `crashes.describe_exit`), and the end of what it wrote on stderr if that is no success."""
   with subprocess.Popen(
     command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
   ) as process:
@@ -106,24 +120,24 @@ def run(command: list[str], environment: dict[str, str], seconds: float) -> str:
     except subprocess.TimeoutExpired:
       process.kill()
       return f"not after {seconds:.0f} s"
-  if process.returncode == 0:
-    return "exit status 0"
-  code = process.returncode
-  return f"{f'exit status {code}' if code > 0 else signal.Signals(-code).name}\n{error[-2000:]}"
+  return crashes.describe_exit(process.returncode) + (f"\n{error[-2000:]}" if process.returncode else "")
 
 
-def soak(chosen: list[Case], seconds: float) -> Iterator[tuple[Case, str]]:
-  """Runs the cases one after the other; each with "" or with what is wrong."""
-  plain: dict[str, list[float]] = {}
-  for case in chosen:
-    if case.precision not in plain:
-      plain[case.precision] = losses(Case(precision=case.precision), checked=False, seconds=seconds)
+def soak(chosen: list[Case], seconds: float, at_once: int = 2) -> Iterator[tuple[Case, str]]:
+  """Runs the cases, some processes at once; yields each with "" or with what is wrong."""
+  precisions = {case.precision for case in chosen}
+  plain = {name: losses(Case(precision=name), checked=False, seconds=seconds) for name in precisions}
+
+  def fault(case: Case) -> str:
     try:
-      found, wanted = losses(case, checked=True, seconds=seconds), plain[case.precision]
-      worst = max(abs(a - b) for a, b in zip(found, wanted, strict=True))
-      yield case, "" if worst <= TOLERANCE[case.precision] else f"{case}: losses differ by {worst:.3g}: {found}"
+      found = losses(case, checked=True, seconds=seconds)
     except AssertionError as error:
-      yield case, str(error)
+      return str(error)
+    worst = max(abs(a - b) for a, b in zip(found, plain[case.precision], strict=True))
+    return "" if worst <= TOLERANCE[case.precision] else f"{case}: losses differ by {worst:.3g}: {found}"
+
+  with ThreadPoolExecutor(at_once) as threads:
+    yield from zip(chosen, threads.map(fault, chosen), strict=True)
 
 
 def main() -> int:
@@ -132,6 +146,8 @@ def main() -> int:
   parser.add_argument("--first", type=int, default=0)
   parser.add_argument("--seconds", type=float, default=300, help="the longest that a process may take")
   asked = parser.parse_args()
+  if not checks_are_there():
+    parser.error(f"{CHECKER}: expected glibc's heap checks on this machine")
   chosen = list(itertools.islice(itertools.cycle(cases()), asked.first, asked.first + asked.processes))
   wrong, began = 0, time.monotonic()
   for case, fault in soak(chosen, asked.seconds):

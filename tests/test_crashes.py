@@ -19,16 +19,16 @@ from nin_jax import crashes
     (1, "status 1", False),
     (-signal.SIGKILL, "signal SIGKILL", False),
     (-signal.SIGTERM, "signal SIGTERM", False),
-    (-signal.SIGSEGV, "signal SIGSEGV, a crash in native code", True),
-    (-signal.SIGABRT, "signal SIGABRT, a crash in native code", True),
-    (-signal.SIGBUS, "signal SIGBUS, a crash in native code", True),
-    (-signal.SIGILL, "signal SIGILL, a crash in native code", True),
-    (-signal.SIGFPE, "signal SIGFPE, a crash in native code", True),
+    (-signal.SIGSEGV, "signal SIGSEGV, a crash in native code (--config.lowering=xla may avoid it)", True),
+    (-signal.SIGABRT, "signal SIGABRT, a crash in native code (--config.lowering=xla may avoid it)", True),
+    (-signal.SIGBUS, "signal SIGBUS, a crash in native code (--config.lowering=xla may avoid it)", True),
+    (-signal.SIGILL, "signal SIGILL, a crash in native code (--config.lowering=xla may avoid it)", True),
+    (-signal.SIGFPE, "signal SIGFPE, a crash in native code (--config.lowering=xla may avoid it)", True),
     (-41, "signal 41", False),
   ],
 )
 def test_how_a_process_ended(status, said, crashed):
-  assert (crashes.ending(status), crashes.crashed(status)) == (said, crashed)
+  assert (crashes.describe_exit(status), crashes.crashed(status)) == (said, crashed)
 
 
 def test_a_command_that_crashes_leaves_its_stacks_and_what_to_try(tmp_path):
@@ -48,7 +48,7 @@ def test_a_command_that_crashes_leaves_its_stacks_and_what_to_try(tmp_path):
 
 def test_without_a_standard_error_a_command_runs_all_the_same(monkeypatch):
   monkeypatch.setattr(sys, "stderr", None)
-  assert crashes.traced(lambda: 3) == 3
+  assert crashes.with_stacks(lambda: 3) == 3
 
 
 def test_a_benchmark_s_worker_that_crashes_is_named(tmp_path, monkeypatch):
@@ -56,6 +56,6 @@ def test_a_benchmark_s_worker_that_crashes_is_named(tmp_path, monkeypatch):
     "import os\nfrom benchmarks import worker\nworker.serve({'abort': lambda: os.abort()})\n"
   )
   monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{ROOT}")
-  said = "crashing ended with signal SIGABRT, a crash in native code at abort"
+  said = r"crashing ended with signal SIGABRT, a crash in native code \(--config.lowering=xla may avoid it\) at abort"
   with Worker("crashing", tuned=False, shares=False) as worker, pytest.raises(WorkerLost, match=said):
     worker.ask("abort")

@@ -20,7 +20,7 @@ def encode(monkeypatch, encoding):
   """Gives stdout and stderr an encoding, strict as a pipe's, and has them take any character."""
   for name in ("stdout", "stderr"):
     monkeypatch.setattr(sys, name, io.TextIOWrapper(io.BytesIO(), encoding=encoding))
-  streams.take_any_character()
+  streams.replace_unencodable()
 
 
 def written(stream):
@@ -65,7 +65,7 @@ def test_rich_s_tables_and_displays_are_drawn(monkeypatch, encoding):
 def test_there_may_be_no_streams(monkeypatch):
   monkeypatch.setattr(sys, "stdout", None)
   monkeypatch.setattr(sys, "stderr", io.BytesIO())
-  streams.take_any_character()
+  streams.replace_unencodable()
 
 
 @pytest.mark.parametrize(

@@ -109,5 +109,5 @@ def test_builders_of_sets_that_are_not_there_make_no_directory(tmp_path, monkeyp
   tfds.builder("mnist", data_dir=tmp_path / "sets")
   assert list(tmp_path.iterdir()) == []
   assert temporary.directory().parent == tmp_path
-  temporary.remove()
+  temporary.remove_all()
   assert list(tmp_path.iterdir()) == []

@@ -2,13 +2,9 @@
 
 import os
 import signal
-import subprocess
-import sys
 import threading
-import time
 
 import pytest
-from conftest import ROOT
 
 from nin_jax.train import signals
 from nin_jax.train.signals import Interrupted, StopRequest
@@ -85,45 +81,3 @@ def test_a_notice_of_preemption_is_a_sigterm_from_then_on():
   with StopRequest(preempted=preempted) as stop:
     assert [stop.poll() for _ in range(5)] == [0, 0, 15, 15, 15]
   assert calls == [1, 2, 3, 4, 5]
-
-
-STUCK = """
-import ctypes, sys, threading
-from nin_jax.train import signals
-
-signals.STUCK_SECONDS = 1.0
-with signals.StopRequest():
-  print("ready", flush=True)
-  libc, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(128)
-  for _ in range(2):  # the second never returns, and no signal interrupts it
-    libc.pthread_mutex_lock(mutex)
-"""
-
-
-def test_a_signal_ends_a_process_that_is_stuck_in_native_code():
-  process = subprocess.Popen(
-    [sys.executable, "-c", STUCK], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-  )
-  try:
-    assert process.stdout.readline() == "ready\n"
-    process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=60)
-  finally:
-    process.kill()
-  assert process.returncode == 128 + signal.SIGTERM
-  assert said == (
-    "SIGTERM came 1 s ago and the program is still in one native call: it is ended. The last checkpoint is whole.\n"
-  )
-
-
-def test_what_watches_for_that_goes_with_the_block():
-  threads, fds = threading.active_count(), len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc") else 0
-  for _ in range(3):
-    with StopRequest():
-      assert threading.active_count() == threads + 1
-    until = time.monotonic() + 10
-    while threading.active_count() > threads and time.monotonic() < until:
-      time.sleep(0.01)
-    assert threading.active_count() == threads
-  assert not fds or len(os.listdir("/proc/self/fd")) == fds
-  assert signal.set_wakeup_fd(-1) == -1

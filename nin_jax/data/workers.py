@@ -107,7 +107,7 @@ def _next(iterator: Iterator, worker: str) -> object:
       raise
     code = re.search(r"exit code (-?\d+)", str(error))
     crashed = code and crashes.crashed(int(code[1]))
-    why = crashes.ending(int(code[1])) if crashed else "killed, for want of memory?"
+    why = crashes.describe_exit(int(code[1])) if crashed else "killed, for want of memory?"
     raise RuntimeError(f"{worker} ended before its time ({why}): {str(error).split('. Search')[0]}") from None
 
 

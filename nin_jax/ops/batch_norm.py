@@ -89,9 +89,8 @@ def _moments(x: Array, axis_name: str | None) -> tuple[Array, Array]:
   flat, pivot = x.reshape(-1, x.shape[-1]).astype(jnp.float32), _pivot(x)
   offset, square = (flat - pivot).mean(0), jnp.square(flat - _apart(pivot)).mean(0)
   variance = jnp.maximum(square - jnp.square(offset), 0.0)
-  if (
-    axis_name is not None
-  ):  # each device has a pivot of its own; one exchange, where a mean and then a variance are two
+  if axis_name is not None:
+    # Each device has a pivot of its own; one exchange, where a mean and then a variance would be two.
     pivots, offsets, variances = jnp.moveaxis(lax.all_gather(jnp.stack([pivot, offset, variance]), axis_name), 1, 0)
     pivot, offsets = pivots[0], offsets + (pivots - pivots[0])
     offset = offsets.mean(0)

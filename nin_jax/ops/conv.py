@@ -33,7 +33,7 @@ def conv(
   Args:
     x: maps; their type is the type of compute.
     kernel: height, width, input channels of one group, output channels (the output channels lie group by group).
-    bias: added before rounding to the type of x.
+    bias: added before rounding to the type of x (after a first rounding if JAX derives the gradients; see `lowering`).
     strides: step of the kernel.
     padding: see `explicit_padding`.
     dilation: distance of the kernel's taps.

@@ -20,10 +20,8 @@ from nin_jax.ops.geometry import Geometry
 
 LOWERINGS = ("xla", "patches", "winograd")
 AUTO = "auto"
-FORWARD, KERNEL = (
-  "forward",
-  "kernel",
-)  # a pass: the convolution (that of the input's gradient too); its kernel's gradient
+# A pass: the convolution, which computes the gradient of its input too, and the gradient of its kernel.
+FORWARD, KERNEL = "forward", "kernel"
 
 
 class _Asked(NamedTuple):

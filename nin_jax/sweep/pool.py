@@ -17,7 +17,7 @@ from nin_jax import crashes
 from nin_jax.sweep import events
 
 STOP_SECONDS = 60.0  # that workers have to save when the sweep is stopped
-_ENDING_SECONDS = 5.0  # that a worker may take to end by itself
+_ENDING_SECONDS = 5.0  # that workers may take to end by themselves
 
 
 @dataclasses.dataclass
@@ -98,9 +98,10 @@ class Pool:
     for process in running:
       with contextlib.suppress(OSError):
         process.stdin.close()  # at which it ends, and removes its temporary files
+    until = time.monotonic() + _ENDING_SECONDS
     for process in running:
       with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(_ENDING_SECONDS)
+        process.wait(max(0.0, until - time.monotonic()))
       process.kill()
       process.wait()
 
@@ -150,9 +151,9 @@ class Pool:
       status, trials = worker.process.wait(), worker.trials
       worker.process, worker.trials, worker.rest = None, (), b""
       if trials:
-        ended = f"{worker.name} ended with {crashes.ending(status)}"
+        ended = f"{worker.name} ended with {crashes.describe_exit(status)}"
         if crashes.crashed(status):  # memory may be wrong before it crashes: what made it so is not tried again
-          error = f"{ended} ({crashes.ADVICE}); see {worker.log}"
+          error = f"{ended}; see {worker.log}"
           told += [events.Failed(trial, error, final=True, crashed=True) for trial in trials]
         else:
           told.append(events.Lost(trials, f"{ended}; see {worker.log}"))

@@ -14,6 +14,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from nin_jax import crashes
 from nin_jax.errors import line
 from nin_jax.sweep import events, pool, ray_cluster, sending
 from nin_jax.sweep.ray_node import Place, Post, Told, train
@@ -179,6 +180,8 @@ class RayEngine:
     except self._ray.exceptions.RayError as error:
       cause = getattr(error, "cause", None) or error
       reason = f"{type(cause).__name__}: {line(str(cause), 300)}"
+      if isinstance(error, self._ray.exceptions.WorkerCrashedError):
+        reason += f" (if it crashed in native code, {crashes.ADVICE})"
     return events.Saved(trials) if self._stopping else events.Lost(trials, reason)
 
   def stop(self) -> list[events.Event]:

@@ -32,7 +32,7 @@ class Record:
   """The state of each trial, on disk.
 
   A trial is done when it has a `result.json`. One that has failed has a `failure.json`: {"error", "attempts", "final",
-  "crashed", "step"}; one that a search ended early a `pruned.json`: {"step", "test_accuracy"}.
+  "crashed", "step"}, and if it crashed in native code the "lowering" that it had; one that a search ended early a `pruned.json`: {"step", "test_accuracy"}.
 
   Args:
     workdir: the sweep's.
@@ -49,7 +49,9 @@ class Record:
     for trial in self._trials:
       place = directory(workdir, trial.id)
       self._look(trial)
-      self._failures |= _read(place / "failure.json", trial.id)
+      failure = _read(place / "failure.json", trial.id)
+      if all(known.get("lowering") in (None, trial.config.lowering) for known in failure.values()):
+        self._failures |= failure  # what crashed in native code is tried again with another lowering
       self._pruned |= _read(place / "pruned.json", trial.id)
 
   def _look(self, trial: Trial) -> None:
@@ -74,15 +76,18 @@ class Record:
       error: one line.
       final: no further attempt would do better, in this start of the sweep or a later one; until the trial's
         `failure.json` is removed.
-      crashed: its process crashed in native code.
+      crashed: its process crashed in native code: another lowering may do better.
     """
-    self._look(next(known for known in self._trials if known.id == trial))
+    known = next(known for known in self._trials if known.id == trial)
+    self._look(known)
     if self.done(trial):  # it had come to its end, and could not tell
       self.write()
       return
     step, before = self.step(trial), self._failures.get(trial)
     attempts = before["attempts"] + 1 if before and step <= before["step"] else 1
     failure = {"error": error, "attempts": attempts, "final": final, "crashed": crashed, "step": step}
+    if crashed:
+      failure["lowering"] = known.config.lowering
     self._failures[trial] = failure
     self._write(trial, "failure.json", failure)
     self.write()

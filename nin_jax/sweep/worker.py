@@ -18,14 +18,14 @@ from nin_jax.sweep import events
 def main(name: str) -> None:
   """Works until standard input ends."""
   out = os.fdopen(os.dup(1), "w", encoding="utf-8")
-  streams.take_any_character()
+  streams.replace_unencodable()
   os.dup2(2, 1)  # what libraries print is for the log, not for the parent
   received: queue.SimpleQueue = queue.SimpleQueue()
 
   def read() -> None:
     for row in sys.stdin.buffer:
       received.put(json.loads(row))
-    temporary.remove()
+    temporary.remove_all()
     os._exit(0)
 
   threading.Thread(target=read, daemon=True).start()
@@ -46,4 +46,4 @@ if __name__ == "__main__":
   signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C on the terminal is the parent's, which asks by SIGTERM
   if cores := set(map(int, sys.argv[2:])):
     os.sched_setaffinity(0, cores)  # before JAX counts them
-  crashes.traced(lambda: main(sys.argv[1]))
+  crashes.with_stacks(lambda: main(sys.argv[1]))

@@ -17,11 +17,11 @@ from nin_jax.data import cache
 # A quarter of the time of compilation, for what runs once.
 _QUICK = {"xla_backend_optimization_level": 1, "xla_cpu_use_fusion_emitters": False}
 
-# For small programs: with these inception_fashion_mnist's step takes 2.6 s to compile and 46 ms, in bfloat16 4.7 s and
+# For small programs: with these, inception_fashion_mnist's step takes 2.6 s to compile and 46 ms, in bfloat16 4.7 s and
 # 63 ms; with `_FAST` 3.8 s and 52 ms, 6.4 s and 70 ms. Not for larger ones: nin_fashion_mnist 3.3 s and 110 ms,
 # 4.3 s and 94 ms.
 _SMALL = {"xla_cpu_use_fusion_emitters": False}
-SMALL_FLOPS = 8e9  # by XLA's count: inception_fashion_mnist's step has 2e9, nin_fashion_mnist's 23e9
+SMALL_FLOPS = 4e9  # by XLA's count: a step of inception_fashion_mnist has 2e9, inference of nin_fashion_mnist 8e9
 
 # XLA's own convolutions are faster on CPUs than those of YNNPACK, which it would take in their place (1.4 to 3 times in
 # float32 on AVX-512, gradients of kernels most). What YNNPACK does better stays: bfloat16 products, and sums, which XLA
@@ -71,12 +71,21 @@ def quick(platform: str) -> dict[str, Any]:
   return _known(_QUICK) if platform == "cpu" else {}
 
 
-@functools.cache
 def fast(platform: str, precision: str, flops: float) -> dict[str, Any]:
   """Compiler options for a step of so many FLOPs that runs often, as `quick`."""
   if platform != "cpu":
     return {}
-  return _known(_SMALL if flops < SMALL_FLOPS else _FAST[precision])
+  return _small() if flops < SMALL_FLOPS else _large(precision)
+
+
+@functools.cache
+def _small() -> dict[str, Any]:
+  return _known(_SMALL)
+
+
+@functools.cache
+def _large(precision: str) -> dict[str, Any]:
+  return _known(_FAST[precision])
 
 
 def _known(options: dict[str, Any]) -> dict[str, Any]:
@@ -97,7 +106,8 @@ class Program:
 
   Args:
     mapped: what `jax.pmap` made.
-    options: options of the compiler, given the program's FLOPs by XLA's count (a heuristic: see `cost` for exact ones).
+    options: options of the compiler, given the program's FLOPs by XLA's count, a heuristic (`cost` has exact counts);
+      infinite if unknown, as in jax 0.7.
     tracing: makes a context to trace in.
   """
 

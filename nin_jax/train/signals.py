@@ -1,17 +1,12 @@
 """SIGTERM, SIGINT and a cloud's notice of preemption end a run after the step that is under way."""
 
-import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Sequence
 from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 GRACE_SECONDS = 2.0
-STUCK_SECONDS = (
-  300.0  # in one native call: longer than a step or an evaluation batch takes, or most programs to compile
-)
 
 
 class Interrupted(Exception):
@@ -35,9 +30,6 @@ class StopRequest:
   process and to its group, that is, twice. But a SIGINT that comes `GRACE_SECONDS` later, or after that, is from
   somebody who does not want to wait: it acts as it would outside of the block.
 
-  Python runs handlers between its own instructions. Where the main thread has not come back from a native call for
-  `STUCK_SECONDS`, it is taken for stuck: a thread that is woken by the signal itself says so and ends the process.
-
   Args:
     signals: which.
     preempted: a function of the number of calls so far that says whether a notice of preemption asks to stop, as
@@ -54,8 +46,6 @@ class StopRequest:
     self._signals, self._preempted, self._clock = signals, preempted, clock
     self._signal, self._calls, self._came = 0, 0, 0.0
     self._before: dict = {}
-    self._noted = threading.Event()
-    self._pipe: tuple[int, int] | None = None
 
   def poll(self) -> int:
     """The signal's number, or 0. In a run of several processes, all of them call it equally often."""
@@ -70,29 +60,9 @@ class StopRequest:
         self._before[number] = signal.signal(number, self._note)
       except ValueError:  # not in the main thread (a notebook's worker, a test): the caller's handlers stay
         break
-    else:
-      self._watch()
     return self
 
-  def _watch(self) -> None:
-    """Starts the thread, which ends when the pipe is closed."""
-    self._pipe = reading, writing = os.pipe()
-    os.set_blocking(writing, False)
-    self._fd_before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-
-    def wait() -> None:
-      number = next((number for number in iter(lambda: os.read(reading, 1), b"") if number[0] in self._signals), None)
-      os.close(reading)
-      if number is not None and not self._noted.wait(STUCK_SECONDS):
-        name = signal.Signals(number[0]).name
-        said = f"{name} came {STUCK_SECONDS:.0f} s ago and the program is still in one native call: it is ended. "
-        os.write(2, f"{said}The last checkpoint is whole.\n".encode())
-        os._exit(128 + number[0])
-
-    threading.Thread(target=wait, daemon=True).start()
-
   def _note(self, number: int, _: FrameType | None) -> None:
-    self._noted.set()
     if not self._signal:
       self._signal, self._came = number, self._clock()
     elif number == signal.SIGINT and self._clock() - self._came >= GRACE_SECONDS:
@@ -100,11 +70,6 @@ class StopRequest:
       signal.raise_signal(number)
 
   def _restore(self) -> None:
-    self._noted.set()
-    if self._pipe:
-      signal.set_wakeup_fd(self._fd_before)
-      os.close(self._pipe[1])
-      self._pipe = None
     for number, handler in self._before.items():
       signal.signal(number, handler)
     self._before = {}

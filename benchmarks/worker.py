@@ -76,7 +76,7 @@ class Worker:
     else:
       line = self._process.stdout.readline()
     if not line:
-      ended = crashes.describe_exit(self._process.wait())
+      ended = crashes.describe_exit(self._process.wait(), crashes.ADVICE)
       raise WorkerLost(f"{self._module} ended with {ended} at {do} {arguments}")
     return json.loads(line)
 

@@ -19,12 +19,18 @@ def crashed(status: int) -> bool:
   return -status in SIGNALS
 
 
-def describe_exit(status: int) -> str:
-  """How a process ended, by its `returncode`: "status 1", "signal SIGKILL", "signal SIGSEGV, a crash in native code …"."""
+def describe_exit(status: int, advice: str = "") -> str:
+  """How a process ended, by its `returncode`: "status 1", "signal SIGKILL", "signal SIGSEGV, a crash …".
+
+  Args:
+    status: see `crashed`.
+    advice: added if it crashed.
+  """
   if status >= 0:
     return f"status {status}"
   names = {number.value: number.name for number in signal.Signals}  # real-time signals have none
-  return f"signal {names.get(-status, -status)}" + (f", a crash in native code ({ADVICE})" if crashed(status) else "")
+  crash = f", a crash in native code{f' ({advice})' if advice else ''}" if crashed(status) else ""
+  return f"signal {names.get(-status, -status)}{crash}"
 
 
 def with_stacks(main: Callable[[], _T]) -> _T:

@@ -19,16 +19,17 @@ from nin_jax import crashes
     (1, "status 1", False),
     (-signal.SIGKILL, "signal SIGKILL", False),
     (-signal.SIGTERM, "signal SIGTERM", False),
-    (-signal.SIGSEGV, "signal SIGSEGV, a crash in native code (--config.lowering=xla may avoid it)", True),
-    (-signal.SIGABRT, "signal SIGABRT, a crash in native code (--config.lowering=xla may avoid it)", True),
-    (-signal.SIGBUS, "signal SIGBUS, a crash in native code (--config.lowering=xla may avoid it)", True),
-    (-signal.SIGILL, "signal SIGILL, a crash in native code (--config.lowering=xla may avoid it)", True),
-    (-signal.SIGFPE, "signal SIGFPE, a crash in native code (--config.lowering=xla may avoid it)", True),
+    (-signal.SIGSEGV, "signal SIGSEGV, a crash in native code", True),
+    (-signal.SIGABRT, "signal SIGABRT, a crash in native code", True),
+    (-signal.SIGBUS, "signal SIGBUS, a crash in native code", True),
+    (-signal.SIGILL, "signal SIGILL, a crash in native code", True),
+    (-signal.SIGFPE, "signal SIGFPE, a crash in native code", True),
     (-41, "signal 41", False),
   ],
 )
 def test_how_a_process_ended(status, said, crashed):
   assert (crashes.describe_exit(status), crashes.crashed(status)) == (said, crashed)
+  assert crashes.describe_exit(status, "run") == said + " (run)" * crashed
 
 
 def test_a_command_that_crashes_leaves_its_stacks_and_what_to_try(tmp_path):

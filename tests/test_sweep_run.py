@@ -219,7 +219,13 @@ def test_a_worker_that_crashes_in_native_code_fails_its_trials_at_once(tmp_path,
       code = f"import os, sys; sys.stdin.readline(); os.kill(os.getpid(), {number:d})"
       super().__init__([sys.executable, "-c", code], **more)
 
+  def lower(lowering):
+    for trial in group:
+      with trial.config.unlocked():
+        trial.config.lowering = lowering
+
   [group] = pairs(1)
+  lower("auto")
   record = Record(tmp_path, group, 2)
   with pytest.MonkeyPatch.context() as patch, Crashing(tmp_path, workers=1) as engine:
     patch.setattr(subprocess, "Popen", Dying)
@@ -234,3 +240,6 @@ def test_a_worker_that_crashes_in_native_code_fails_its_trials_at_once(tmp_path,
   again = Record(tmp_path, group, 2)
   assert again.faults() == ["000", "001"]
   assert not any(again.is_open(trial.id) for trial in group)
+  lower("xla")
+  with_another_lowering = Record(tmp_path, group, 2)
+  assert all(with_another_lowering.is_open(trial.id) for trial in group) == (number != signal.SIGKILL)

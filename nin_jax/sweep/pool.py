@@ -151,7 +151,7 @@ class Pool:
       status, trials = worker.process.wait(), worker.trials
       worker.process, worker.trials, worker.rest = None, (), b""
       if trials:
-        ended = f"{worker.name} ended with {crashes.describe_exit(status)}"
+        ended = f"{worker.name} ended with {crashes.describe_exit(status, crashes.ADVICE)}"
         if crashes.crashed(status):  # memory may be wrong before it crashes: what made it so is not tried again
           error = f"{ended}; see {worker.log}"
           told += [events.Failed(trial, error, final=True, crashed=True) for trial in trials]

@@ -32,7 +32,8 @@ class Record:
   """The state of each trial, on disk.
 
   A trial is done when it has a `result.json`. One that has failed has a `failure.json`: {"error", "attempts", "final",
-  "crashed", "step"}, and if it crashed in native code the "lowering" that it had; one that a search ended early a `pruned.json`: {"step", "test_accuracy"}.
+  "crashed", "step"}, and if it crashed in native code the "lowering" that it had; one that a search ended early a
+  `pruned.json`: {"step", "test_accuracy"}.
 
   Args:
     workdir: the sweep's.
@@ -50,7 +51,7 @@ class Record:
       place = directory(workdir, trial.id)
       self._look(trial)
       failure = _read(place / "failure.json", trial.id)
-      if all(known.get("lowering") in (None, trial.config.lowering) for known in failure.values()):
+      if all(known.get("lowering") in (None, trial.config.get("lowering")) for known in failure.values()):
         self._failures |= failure  # what crashed in native code is tried again with another lowering
       self._pruned |= _read(place / "pruned.json", trial.id)
 
@@ -87,7 +88,7 @@ class Record:
     attempts = before["attempts"] + 1 if before and step <= before["step"] else 1
     failure = {"error": error, "attempts": attempts, "final": final, "crashed": crashed, "step": step}
     if crashed:
-      failure["lowering"] = known.config.lowering
+      failure["lowering"] = known.config.get("lowering")
     self._failures[trial] = failure
     self._write(trial, "failure.json", failure)
     self.write()

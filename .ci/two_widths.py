@@ -1,4 +1,4 @@
-"""A sweep of two trials on the digits, short enough for .ci/oldest."""
+"""A sweep of two trials on the digits, short enough for `.ci/oldest.py`."""
 
 from configs import inception_digits
 

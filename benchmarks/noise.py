@@ -15,7 +15,8 @@ from nin_jax.train.setup import Setup, set_up
 def set_up_on_noise(config: ConfigDict) -> Setup:
   """The `set_up` of a config, with noise in place of its data set, which need not be on this machine."""
 
-  def opened(config_data: ConfigDict, seed: int, index: int = 0, count: int = 1) -> Resident:
+  def opened(config_data: ConfigDict, seed: int, index: int = 0, count: int = 1, training: bool = False) -> Resident:
+    del training
     spec, count_images = data.spec(config_data), BATCHES_OF_NOISE * config_data.batch_size
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (count_images, *spec.image_shape), np.uint8)

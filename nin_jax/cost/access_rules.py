@@ -13,7 +13,7 @@ from nin_jax.cost import primitives, strided_gather
 from nin_jax.cost.dataflow import Dataflow
 from nin_jax.cost.layout import Layout
 from nin_jax.cost.program import Operation
-from nin_jax.cost.reach import Dim, Reach, Record, canonical, plain
+from nin_jax.cost.reach import SAMPLE, Dim, Reach, Record, canonical, plain
 
 CONSTANT = object()
 
@@ -126,8 +126,11 @@ def _crop(record: Record, shape: Sequence[int], starts: Sequence[int], strides: 
 
 
 def _slice(context: Context, operation: Operation, known: list[Record | None]) -> Record | None:
-  params, shape = operation.params, operation.outputs[0].shape
-  return _crop(known[0], shape, params["start_indices"], params["strides"] or (1,) * len(shape))
+  record, params, shape = known[0], operation.params, operation.outputs[0].shape
+  cropped = _crop(record, shape, params["start_indices"], params["strides"] or (1,) * len(shape))
+  batch = context.layout.batch
+  sampled = lambda d: batch and {*batch, *context.layout.spatial} <= set(record.axes(d)) and not cropped.axes(d)
+  return cropped.replace([((n, SAMPLE),) if sampled(d) else cropped.dims[d] for d, n in enumerate(shape)], {})
 
 
 def _dynamic_slice(context: Context, operation: Operation, known: list[Record | None]) -> Record | None:
@@ -237,6 +240,8 @@ def _reduce(context: Context, operation: Operation, known: list[Record | None]) 
   if record is None or not isinstance(axes, tuple | list):
     return None
   kept = [d for d in range(len(record.dims)) if d not in axes]
+  if any(axis is SAMPLE for d in axes for _, axis in record.dims[d]):
+    return CONSTANT if context.layout.certain else None
   if any(set(record.axes(d)) & set(context.layout.batch) for d in axes) and not any(record.axes(d) for d in kept):
     return CONSTANT if _is_batch_statistic(context, record, axes) else None
   return record.replace([record.dims[d] for d in kept], record.gather(axes, {}))

@@ -157,7 +157,8 @@ class _Attribution:
     works = not forward or any(operation.work != Work() for operation in forward)
     busy = works or any(moves(operation) for operation in forward)
     read, written = self._border(path, forward)
-    output = next(reversed(written), forward[-1].outputs[-1] if forward and forward[-1].outputs else None)
+    seen = [value for value in written if value in self.records]  # unlike a running mean that leaves the layer too
+    output = next(reversed(seen or written), forward[-1].outputs[-1] if forward and forward[-1].outputs else None)
     started = self.position[forward[0]] if forward else 0
     before = [
       self.records[value]

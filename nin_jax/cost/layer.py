@@ -40,7 +40,8 @@ class Layer:
       (several layers, see `Cost.by_module`), `other`.
     kernel, strides, dilation: in elements, one per spatial axis; None where there is none or it is not known.
     groups: of the convolution, or products side by side.
-    output_shape: of the last value that leaves the layer on the way forward. So are receptive_field and jump.
+    output_shape: of the last value that leaves the layer on the way forward, if there is one, of those that depend on
+      the image. So are receptive_field and jump.
     params: trainable elements, counted once however often the layer is called; None if unknown.
     macs: forward multiply-accumulates by the formula, padding taps included. flops: 2 × macs. Every convolution of a
       derivative of any order costs what the forward convolution does.

@@ -40,7 +40,7 @@ class Context:
   def axes(self, value: Value) -> set[int]:
     """The image axes that a value's dimensions hold."""
     record = self.records.get(value)
-    return {axis for dim in record.dims for _, axis in dim if axis is not None} if record else set()
+    return {axis for d in range(len(record.dims)) for axis in record.axes(d)} if record else set()
 
   def weighted(self, operation: Operation) -> bool:
     """Whether one operand of a product may be a weight: neither data as the other is, nor a matrix of indices."""
@@ -128,7 +128,7 @@ def _product(
   if kernel and any(k > 1 for k in kernel):
     whole = not output or not held or len(context.axes(output)) < len(kernel) or math.prod(output.shape[1:-1]) == 1
     return Operator("dense", kernel, None, count) if whole else Operator("conv", kernel, strides, count)
-  positions = len(held) if held else _positions(products[-1], output, context)
+  positions = len(held) if held is not None else _positions(products[-1], output, context)
   if positions < 1:
     return Operator("dense", groups=count)
   moved = any(o.primitive in ("slice", "gather", "dynamic_slice", "split") for o in operations)

@@ -99,6 +99,30 @@ def test_an_embedding_of_tokens_reads_their_rows():
   assert bounded == 4 * ROW + 6 * (ROW + 4), "no more rows than it has"
 
 
+def _twice(x):
+  return lax.fori_loop(0, 5, lambda _, x: lax.fori_loop(0, 7, lambda _, x: jnp.sin(x), x), x)
+
+
+def _stacked_in_a_loop(x):
+  body = lambda c, _: lax.scan(lambda c, _: (jnp.sin(c), jnp.cos(c)), c[0], None, 7)
+  return lax.scan(lambda c, _: (body((c[0], 0), None), None), (x, jnp.zeros((7, 64))), None, 5)[0]
+
+
+@pytest.mark.parametrize(
+  ("fn", "shape", "expected"),
+  [
+    (lambda x: lax.fori_loop(0, 100, lambda _, x: jnp.sin(x), x), (64,), 2 * 64),
+    (lambda x: lax.scan(lambda c, row: (c + row, None), jnp.zeros(64), x)[0], (100, 64), 101 * 64),
+    (lambda x: lax.scan(lambda c, row: (c, c * row), x[0], x)[1], (100, 64), 2 * 100 * 64),
+    (_twice, (64,), 2 * 64),
+    (_stacked_in_a_loop, (64,), 64 + 8 * 64),
+    (lambda x: lax.scan(lambda c, _: (c, lax.fori_loop(0, 7, lambda _, x: jnp.sin(x), c)), x, None, 5)[1], (64,), 2 * 5 * 64),
+  ],
+)
+def test_of_a_loop_within_a_layer_the_last_carry_leaves_it(fn, shape, expected):
+  assert crossed(fn, array(*shape)) == 4 * expected
+
+
 @pytest.mark.parametrize(
   ("fn", "factor"),
   [

@@ -70,21 +70,24 @@ class Traffic:
     for value, crossings in self._crossing.items():
       self.bytes += value.size(_crossed(value, crossings))
 
-  def _write(self, value: Value) -> None:
-    """A value leaves the layer: adds what of it is new in memory."""
+  def _write(self, value: Value, trips: int = 1) -> None:
+    """A value leaves the layer, that of the last of so many trips: adds what of it is new in memory."""
     if value not in self._inside or value in self._written:
       return
     self._written.add(value)
     operation = value.producer
     if operation.primitive in _ALIASES and operation.inputs:
-      self._write(operation.inputs[operation.outputs.index(value)])
+      made = operation.inputs[operation.outputs.index(value)]
+      if operation.primitive == "loop_carry" and made in self._inside:
+        trips *= max_dim(1, made.producer.repeats // operation.repeats)
+      self._write(made, trips)
     elif operation.primitive in _UPDATES and not self._kept(operation.inputs[0], operation):
       self._replaced.add(operation)
       self.bytes += value.size(_update(operation).elements) * operation.repeats
       self._write(operation.inputs[0])
     else:
       self._read[value][_ALL] = value.elements
-      self.bytes += value.bytes * operation.repeats
+      self.bytes += value.bytes * max_dim(1, operation.repeats // trips)
 
   def _pass_on(self, operation: Operation) -> None:
     """What is read of an operation's results is read of its operands."""

@@ -250,3 +250,23 @@ def test_a_loop_moves_its_values_at_each_trip():
 
   layer = cost.analyze(fn, jnp.ones((2, 3)), jnp.ones((3, 3)))["a"]
   assert (layer.macs, layer.bytes) == (5 * 18, 5 * 4 * (6 + 9 + 6))
+
+
+@pytest.mark.parametrize(
+  "part",
+  [
+    lambda: nn.RNN(nn.LSTMCell(6)),
+    lambda: nn.Bidirectional(nn.RNN(nn.GRUCell(3)), nn.RNN(nn.GRUCell(3))),
+    lambda: nn.WeightNorm(nn.Dense(6)),
+  ],
+)
+def test_layers_beside_one_that_runs_modules_it_does_not_hold(part):
+  class Net(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+      return nn.Dense(5, name="head")(part()(nn.Dense(4, name="stem")(x)))
+
+  counted = analyze(Net(), jax.ShapeDtypeStruct((2, 9, 3), jnp.float32))
+  assert counted.root == "Net"
+  rows = [counted["stem"], counted["head"]]
+  assert [(row.op, row.params, row.macs) for row in rows] == [("pointwise", 16, 18 * 12), ("pointwise", 35, 18 * 30)]

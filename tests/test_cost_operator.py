@@ -101,6 +101,17 @@ def test_pools_in_any_layout(layout):
   assert kind(lambda x: x.mean(positions), array(*shape)) == ("avg_pool", [8, 6])
 
 
+def test_a_product_after_all_positions_were_gathered_is_dense():
+  def net(x, w, v):
+    with jax.named_scope("gather"):
+      x = (x.reshape(1, -1) @ w).reshape(1, 5, 7)
+    with jax.named_scope("head"):
+      return x @ v
+
+  counted = cost.analyze(net, array(1, 4, 4, 3), array(48, 35), array(7, 2), image=0)
+  assert [row.op for row in counted.layers] == ["dense", "dense"]
+
+
 def test_pools_after_convolutions_without_a_batch():
   w = array(3, 3, 3, 5)
 

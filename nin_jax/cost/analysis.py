@@ -4,15 +4,15 @@ import collections
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from nin_jax.cost import arguments, layout, operator, primitives, program, receptive_field
+from nin_jax.cost import arguments, convolution, layout, operator, primitives, program, receptive_field
 from nin_jax.cost.arithmetic import Work
 from nin_jax.cost.dataflow import Dataflow
 from nin_jax.cost.layer import OTHER, Cost, Extent, Layer
-from nin_jax.cost.ownership import Ownership
+from nin_jax.cost.ownership import SHOWN, Ownership
 from nin_jax.cost.program import Operation, Program, Value
 from nin_jax.cost.reach import Record
 from nin_jax.cost.scope import BACKWARD, FORWARD, RECOMPUTE
-from nin_jax.cost.traffic import Traffic, moves
+from nin_jax.cost.traffic import Traffic, moves, repeated
 
 _COMPUTED_MATRIX = (
   "a product with a matrix computed from indices, as in a resize, counts in full, zeros included, as it runs"
@@ -120,8 +120,23 @@ class _Attribution:
     flow = self.context.flow
     products = [o for o in self.program.operations if o.direction == FORWARD and o.primitive in primitives.PRODUCTS]
     computed = any(flow.computed(value) for operation in products for value in operation.inputs[:2])
-    notes = (*self.program.notes, *self.ownership.notes, *(_COMPUTED_MATRIX,) * computed)
+    notes = (*self.program.notes, *self.ownership.notes, *(_COMPUTED_MATRIX,) * computed, *self._transposed(products))
     return Cost(tuple(layers), "/".join(self.ownership.root), notes)
+
+  def _transposed(self, products: Sequence[Operation]) -> list[str]:
+    """A note on the convolutions that count as transposed though nothing but their padding says so."""
+    layers = {
+      self.of_operation[o]: None
+      for o in products
+      if o.primitive == "conv_general_dilated"
+      and o.work.macs
+      and convolution.full(o.params, *(value.shape for value in (*o.inputs[:2], o.outputs[0])))
+    }
+    paths = ", ".join([*list(layers)[:SHOWN], *["…"] * (len(layers) > SHOWN)])
+    note = (
+      f"padded by its whole kernel at both ends, a convolution counts as transposed, each input with each tap: {paths}"
+    )
+    return [note] if layers else []
 
   def _in_order(self) -> list[tuple[str, list[Operation]]]:
     """The layers by when their last product runs, or without one their last operation; backward ones at the end."""
@@ -155,8 +170,8 @@ class _Attribution:
         product_elements += operation.outputs[0].elements * operation.repeats
     forward = [operation for operation in operations if operation.direction == FORWARD]
     works = not forward or any(operation.work != Work() for operation in forward)
-    busy = works or any(moves(operation) for operation in forward)
     read, written = self._border(path, forward)
+    busy = works or any(map(moves, forward)) or any(map(repeated, written))
     seen = [value for value in written if value in self.records]  # unlike a running mean that leaves the layer too
     output = next(reversed(seen or written), forward[-1].outputs[-1] if forward and forward[-1].outputs else None)
     started = self.position[forward[0]] if forward else 0

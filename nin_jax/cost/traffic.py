@@ -37,6 +37,17 @@ def moves(operation: Operation) -> bool:
   return operation.primitive in MOVEMENT and operation.primitive not in _VIEWS
 
 
+def repeated(value: Value) -> bool:
+  """Whether a value is an array that was made larger by repeating it; one number everywhere is none."""
+  operation = value.producer
+  while operation and operation.inputs and operation.primitive in _ALIASES:
+    value = operation.inputs[operation.outputs.index(value)]
+    operation = value.producer
+  if not operation or operation.primitive not in ("broadcast", "broadcast_in_dim"):
+    return False
+  return bool(operation.inputs[0].shape) and operation.inputs[0].elements != value.elements
+
+
 class Traffic:
   """The values that a layer reads and writes.
 

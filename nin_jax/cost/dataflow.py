@@ -53,6 +53,8 @@ class Dataflow:
   def _fills(self, operation: Operation) -> bool:
     if operation.primitive == "random_bits":
       return True
+    if operation.primitive == "select_n" and not operation.inputs[0].shape:  # one of several whole arrays
+      return all(value in self.full for value in operation.inputs[1:])
     read = operation.inputs[:1] if operation.primitive in ("gather", "dynamic_slice") else operation.inputs
     return bool(read) and operation.primitive in _FILLING and all(value in self.full for value in read)
 

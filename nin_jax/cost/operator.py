@@ -11,6 +11,12 @@ from nin_jax.cost.program import Operation, Value
 from nin_jax.cost.reach import Record
 
 
+_MEETING = primitives.REDUCTIONS | primitives.WINDOWS | {"slice"}
+_POOLS = {
+  "reduce_sum": "avg_pool", "reduce_max": "max_pool", "reduce_window_sum": "avg_pool", "reduce_window_max": "max_pool"
+}  # fmt: skip
+
+
 @dataclasses.dataclass(frozen=True)
 class Operator:
   """See `Layer` for the meaning; None where there is no such thing, or several that differ."""
@@ -83,16 +89,35 @@ def infer(
   if names & primitives.PRODUCTS:
     return _product(operations, output, kernel, strides, parametric, context)
   pools = [pool for o in operations for pool in _pools(o, context)]
-  if not pools and (names & {"rsqrt", "pow", "sqrt"} or "norm" in name.lower() or "lrn" in name.lower()):
+  if not pools and (_normalizes(operations, context) or "norm" in name.lower() or "lrn" in name.lower()):
     return Operator("norm")
   if "random_bits" in names or "threefry2x32" in names:
     return Operator("dropout")
-  pools = pools or [pool for o in operations for pool in _global_pools(o, context)]
+  looked_up = "gather" in names  # a sum of rows of a table
+  pools = pools or [pool for o in operations for pool in _global_pools(o, context, looked_up)]
   if pools:
     return _common(pools) if len({pool.op for pool in pools}) == 1 else Operator("elementwise")
   if kernel and any(k > 1 for k in kernel) and names & {"slice", "split", "dynamic_slice"}:
     return Operator("avg_pool" if "add" in names else "max_pool", kernel, strides)
   return Operator("elementwise")
+
+
+def _normalizes(operations: Sequence[Operation], context: Context) -> bool:
+  """Whether something is scaled by a root of a statistic: of elements that meet here, or of a stored variance."""
+  statistics, scales = set(), set()
+  for operation in operations:
+    read = set(operation.inputs)
+    if read & scales:
+      if operation.primitive in ("mul", "div"):
+        return True
+      scales.update(operation.outputs)
+    if operation.primitive in ("rsqrt", "sqrt", "pow"):
+      origins = context.flow.origins[operation.inputs[0]]
+      if read & statistics or (origins and not origins & context.data):
+        scales.update(operation.outputs)
+    if read & statistics or operation.primitive in _MEETING:
+      statistics.update(operation.outputs)
+  return False
 
 
 def _convolution(operation: Operation) -> Operator:
@@ -173,21 +198,23 @@ def _pools(operation: Operation, context: Context) -> list[Operator]:
     dims = between if len(over) < 2 or set(over) <= set(between) else over
   if not set(over) & set(dims):
     return []
-  op = "avg_pool" if operation.primitive == "reduce_window_sum" else "max_pool"
+  op = _POOLS.get(operation.primitive, "elementwise")
   along = lambda values: [values[d] for d in dims]
   dilation = along(params.get("window_dilation") or (1,) * len(window))
   return [Operator(op, along(window), along(params["window_strides"]), dilation=dilation)]
 
 
-def _global_pools(operation: Operation, context: Context) -> list[Operator]:
+def _global_pools(operation: Operation, context: Context, looked_up: bool) -> list[Operator]:
   """Means and maxima over all positions; without known ones, over the axes between the first and the last."""
   if operation.primitive not in ("reduce_sum", "reduce_max"):
     return []
   shape, axes = operation.inputs[0].shape, sorted(operation.params["axes"])
   dims = context.positions(operation.inputs[0])
+  if dims is None and looked_up:
+    return []
   if (len(shape) < 3 or axes != list(range(1, len(shape) - 1))) if dims is None else (not dims or axes != dims):
     return []
-  return [Operator("avg_pool" if operation.primitive == "reduce_sum" else "max_pool", [shape[a] for a in axes])]
+  return [Operator(_POOLS[operation.primitive], [shape[a] for a in axes])]
 
 
 def _window(before: Sequence[Record], after: Record | None) -> tuple[list[int] | None, list[int] | None]:

@@ -8,8 +8,9 @@ from nin_jax.cost import arguments, convolution, layout, operator, primitives, p
 from nin_jax.cost.arithmetic import Work
 from nin_jax.cost.dataflow import Dataflow
 from nin_jax.cost.layer import OTHER, Cost, Extent, Layer
+from nin_jax.cost.operation import Operation, Value
 from nin_jax.cost.ownership import SHOWN, Ownership
-from nin_jax.cost.program import Operation, Program, Value
+from nin_jax.cost.program import Program
 from nin_jax.cost.reach import Record
 from nin_jax.cost.scope import BACKWARD, FORWARD, RECOMPUTE
 from nin_jax.cost.traffic import Traffic, moves, repeated
@@ -29,7 +30,7 @@ def analyze(
   static_argnames: str | Sequence[str] | None = None,
   **kwargs: Any,
 ) -> Cost:
-  """What one call of `fn(*args, **kwargs)` costs, per layer and in all. Traces it; computes and compiles nothing.
+  """Counts the cost of one call of `fn(*args, **kwargs)`, per layer and in all; only traces it.
 
   Work goes to the layer and the direction that its name stack says. Give it the forward pass for inference, or a
   function that calls `jax.value_and_grad` for training. It counts what is given: pass one image for the cost of one
@@ -72,7 +73,7 @@ def analyze(
   chosen = call.argument(image)
   traced = program.trace(call.function, *(leaf.value for leaf in call.leaves))
   leaves = zip(call.leaves, traced.inputs, strict=True)
-  arrays = [layout.Argument(leaf.argument, leaf.alone, value) for leaf, value in leaves]
+  arrays = [layout.Argument(leaf.argument, leaf.direct, value) for leaf, value in leaves]
   flow = Dataflow(traced)
   pixels = _image(arrays, traced, flow, chosen)
   records = receptive_field.propagate(traced, pixels, flow) if pixels is not None else {}
@@ -86,7 +87,7 @@ def _image(
 ) -> Value | None:
   if chosen is None:
     return layout.image(traced, flow, arrays)
-  arrays = [array for array in arrays if array.number == chosen and len(array.value.shape) >= 3]
+  arrays = [array for array in arrays if array.key == chosen and len(array.value.shape) >= 3]
   if not arrays:
     raise ValueError(f"image={chosen!r}: expected an argument that holds an array of three dimensions or more")
   return layout.image(traced, flow, arrays) or arrays[-1].value
@@ -227,7 +228,7 @@ class _Attribution:
 
 
 def _extent(record: Record | None, of: Callable[[Any], int]) -> Extent:
-  """An int where the axes agree, else one int per axis; None where one is unknown."""
+  """An int if the axes agree, else one int per axis; None if one is unknown."""
   if record is None or not record.reach or None in record.reach:
     return None
   values = [of(reach) for reach in record.reach]

@@ -1,4 +1,4 @@
-"""What a layer is, told from its operations: convolution, product, pool or norm, and the geometry of its window."""
+"""The kind of a layer, told from its operations: convolution, product, pool or norm, and the geometry of its window."""
 
 import dataclasses
 import math
@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from nin_jax.cost import primitives
 from nin_jax.cost.dataflow import Dataflow
 from nin_jax.cost.layer import is_number
-from nin_jax.cost.program import Operation, Value
+from nin_jax.cost.operation import Operation, Value
 from nin_jax.cost.reach import Record
-
 
 _MEETING = primitives.REDUCTIONS | primitives.WINDOWS | {"slice"}
 _POOLS = {
@@ -19,7 +18,7 @@ _POOLS = {
 
 @dataclasses.dataclass(frozen=True)
 class Operator:
-  """See `Layer` for the meaning; None where there is no such thing, or several that differ."""
+  """See `Layer` for the meaning; None if there is no such thing, or several that differ."""
 
   op: str
   kernel: list[int] | None = None
@@ -30,7 +29,7 @@ class Operator:
 
 @dataclasses.dataclass(frozen=True)
 class Context:
-  """What is known of the values of the whole program: their access records, their origins, and which bits are data."""
+  """Facts about the values of the whole program: their access records, their origins, and which bits are data."""
 
   records: Mapping[Value, Record]
   flow: Dataflow
@@ -235,7 +234,7 @@ def _window(before: Sequence[Record], after: Record | None) -> tuple[list[int] |
 
 
 def _common(operators: Sequence[Operator]) -> Operator:
-  """What they have in common."""
+  """The operator with all that they have in common."""
   fields = {}
   for field in ("kernel", "strides", "groups", "dilation"):
     values = [getattr(operator, field) for operator in operators]

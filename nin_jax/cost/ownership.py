@@ -11,7 +11,7 @@ import numpy as np
 
 from nin_jax.cost import arguments, primitives
 from nin_jax.cost.layer import OTHER
-from nin_jax.cost.program import Operation
+from nin_jax.cost.operation import Operation
 from nin_jax.cost.scope import FORWARD
 
 Path = tuple[str, ...]

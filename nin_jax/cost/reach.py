@@ -25,7 +25,7 @@ class Reach:
     return self.hi - self.lo + 1
 
   def window(self, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> "Reach":
-    """What a sliding window over this reads."""
+    """The reach of a sliding window over this."""
     lo, hi = self.lo - self.jump * padding, self.hi + self.jump * ((kernel - 1) * dilation - padding)
     return Reach(self.jump * stride, lo, hi)
 
@@ -61,7 +61,7 @@ def canonical(dim: Sequence[Factor]) -> Dim:
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-  """What a value reads: its dimensions' factors, and the reach along each image axis (None: unknown).
+  """The pixels that a value reads: its dimensions' factors, and the reach along each image axis (None: unknown).
 
   An axis that no dimension holds any more, after a mean over it, has its reach at i = 0.
   """

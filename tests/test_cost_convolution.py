@@ -171,6 +171,24 @@ def test_published_counts_of_single_convolutions():
   assert convolution_macs(both, array(2, 8, 8, 12), array(3, 3, 12, 20)) == [2 * 64 * 12 * 20]  # the centre tap alone
 
 
+def test_a_convolution_that_may_be_transposed_is_noted():
+  """One padded by its whole kernel is the same equation as a transposed one of stride 1 without padding."""
+
+  def net(x, w):
+    for name, padding in (("same", 1), ("full", 2), ("valid", 0)):
+      with jax.named_scope(name):
+        x = lax.conv_general_dilated(x, w, (1, 1), [(padding, padding)] * 2, dimension_numbers=NHWC)
+    return x.sum()
+
+  args = array(1, 8, 8, 3), array(3, 3, 3, 3)
+  for fn in (net, jax.value_and_grad(net, (0, 1))):
+    counted = cost.analyze(fn, *args)
+    (note,) = counted.notes
+    assert note.endswith("counts as transposed, each input with each tap: full")
+    assert [row.macs for row in counted.layers if row.macs] == [64 * 81] * 3
+  assert not cost.analyze(lambda x, w: lax.conv_transpose(x, w, (2, 2), "VALID"), *args).notes
+
+
 @BOUNDED
 @given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 2), st.sampled_from(["NHWC", "NCHW"]))
 @example(3, 1, 1, "NHWC")

@@ -68,7 +68,7 @@ def test_the_condition_of_a_loop_counts_with_what_the_loop_yields():
   assert not any("while" in note for note in unused.notes)
 
 
-def test_the_dearest_branch_is_that_of_the_result_which_is_used():
+def test_the_most_expensive_branch_is_that_of_the_result_which_is_used():
   first = lambda x, w: (x, x @ w @ w @ w)
   second = lambda x, w: (x @ w, jnp.sin(x))
   pick = lambda i: lambda p, x, w: lax.cond((p @ w).sum() > 0, first, second, x, w)[i]

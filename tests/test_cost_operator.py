@@ -101,6 +101,58 @@ def test_pools_in_any_layout(layout):
   assert kind(lambda x: x.mean(positions), array(*shape)) == ("avg_pool", [8, 6])
 
 
+WINDOW, ONES = (1, 2, 2, 1), (1, 1, 1, 1)
+
+
+@pytest.mark.parametrize(
+  ("fn", "expected"),
+  [
+    (lambda x, v: x**1.5, "elementwise"),
+    (lambda x, v: jnp.sqrt(x) * v, "elementwise"),
+    (lambda x, v: x / jnp.sqrt(64.0), "elementwise"),
+    (lambda x, v: jnp.sqrt(jnp.square(x).sum(-1)), "elementwise"),  # a length, by which nothing is scaled
+    (lambda x, v: x / jnp.sqrt(jnp.square(x).sum(-1, keepdims=True)), "norm"),
+    (lambda x, v: (x - 0.5) * lax.rsqrt(v + 1e-5), "norm"),
+    (lambda x, v: x * lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + 1e-6) * v, "norm"),
+    (lambda x, v: x / (1 + lax.reduce_window(x * x, 0.0, lax.add, (1, 1, 1, 3), ONES, "SAME")) ** 0.75, "norm"),
+    (lambda x, v: x / (1 + jnp.pad(x * x, [(0, 0)] * 3 + [(1, 0)])[..., :3] + x * x) ** 0.75, "norm"),
+    (lambda x, v: lax.reduce_window(x, jnp.inf, lax.min, WINDOW, ONES, "SAME"), "elementwise"),
+    (lambda x, v: lax.reduce_window(x, -jnp.inf, lax.max, WINDOW, ONES, "SAME"), "max_pool"),
+  ],
+)
+def test_norms_scale_by_a_root_of_a_statistic_and_pools_take_means_or_maxima(fn, expected):
+  def layer(x, v):
+    with jax.named_scope("layer"):
+      return fn(x, v)
+
+  assert cost.analyze(layer, array(1, 8, 8, 3), array(3), image=0)["layer"].op == expected
+
+
+def test_a_sum_of_rows_of_a_table_is_no_pool():
+  assert kind(lambda table, i: table[i].sum(1), array(50, 16), array(2, 7, dtype=jnp.int32)) == ("elementwise", None)
+  assert kind(lambda x: x.sum(1), array(2, 7, 16)) == ("avg_pool", [7])
+
+
+def test_standardised_weights_are_full():
+  def net(x, w):
+    with jax.named_scope("conv"):
+      w = (w - w.mean((0, 1, 2))) / (w.std((0, 1, 2)) + 1e-5)
+      return lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+  assert cost.analyze(net, array(1, 8, 8, 3), array(3, 3, 3, 5))["conv"].receptive_field == 3
+
+
+def test_a_product_after_all_positions_were_gathered_is_dense():
+  def net(x, w, v):
+    with jax.named_scope("gather"):
+      x = (x.reshape(1, -1) @ w).reshape(1, 5, 7)
+    with jax.named_scope("head"):
+      return x @ v
+
+  counted = cost.analyze(net, array(1, 4, 4, 3), array(48, 35), array(7, 2), image=0)
+  assert [row.op for row in counted.layers] == ["dense", "dense"]
+
+
 def test_pools_after_convolutions_without_a_batch():
   w = array(3, 3, 3, 5)
 

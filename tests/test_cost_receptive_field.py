@@ -1,5 +1,7 @@
 """Receptive fields: against the extent of the gradient, and the papers' networks."""
 
+import importlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
 
-from nin_jax import cost
+from nin_jax import cost, models
 from nin_jax.cost import program, receptive_field
+from nin_jax.train import budget
+from nin_jax.train.validation import validate
 
 SIZE = 48
 
@@ -178,3 +182,16 @@ def test_fields_are_the_same_with_a_backward_pass():
     (5, 2),
     (17, 4),
   ]
+
+
+@pytest.mark.parametrize("name", ["inception_digits", "inception_cifar10", "nin_fashion_mnist"])
+def test_layers_of_a_config_are_the_same_in_training(name):
+  """Statistics over the batch are constants, also the ones over a share of its positions."""
+  config = importlib.import_module(f"configs.{name}").get_config()
+  shape = validate(config, 1, training=False, computes=False).spec.image_shape
+  network = models.build(config.model, shape, config.precision)
+  trained = {row.path: row for row in budget.training_cost(network, config.train, shape).layers}
+  fields = lambda row: (row.path, row.op, row.kernel, row.strides, row.receptive_field, row.jump)
+  layers = [row for row in budget.inference_cost(network, shape, shape).layers if row.path != "other"]
+  assert [fields(trained[row.path]) for row in layers] == [fields(row) for row in layers]
+  assert layers[-1].receptive_field is not None

@@ -99,6 +99,34 @@ def test_an_embedding_of_tokens_reads_their_rows():
   assert bounded == 4 * ROW + 6 * (ROW + 4), "no more rows than it has"
 
 
+def _twice(x):
+  return lax.fori_loop(0, 5, lambda _, x: lax.fori_loop(0, 7, lambda _, x: jnp.sin(x), x), x)
+
+
+def _stacked_in_a_loop(x):
+  body = lambda c, _: lax.scan(lambda c, _: (jnp.sin(c), jnp.cos(c)), c[0], None, 7)
+  return lax.scan(lambda c, _: (body((c[0], 0), None), None), (x, jnp.zeros((7, 64))), None, 5)[0]
+
+
+@pytest.mark.parametrize(
+  ("fn", "shape", "expected"),
+  [
+    (lambda x: lax.fori_loop(0, 100, lambda _, x: jnp.sin(x), x), (64,), 2 * 64),
+    (lambda x: lax.scan(lambda c, row: (c + row, None), jnp.zeros(64), x)[0], (100, 64), 101 * 64),
+    (lambda x: lax.scan(lambda c, row: (c, c * row), x[0], x)[1], (100, 64), 2 * 100 * 64),
+    (_twice, (64,), 2 * 64),
+    (_stacked_in_a_loop, (64,), 64 + 8 * 64),
+    (
+      lambda x: lax.scan(lambda c, _: (c, lax.fori_loop(0, 7, lambda _, x: jnp.sin(x), c)), x, None, 5)[1],
+      (64,),
+      2 * 5 * 64,
+    ),
+  ],
+)
+def test_of_a_loop_within_a_layer_the_last_carry_leaves_it(fn, shape, expected):
+  assert crossed(fn, array(*shape)) == 4 * expected
+
+
 @pytest.mark.parametrize(
   ("fn", "factor"),
   [
@@ -106,6 +134,8 @@ def test_an_embedding_of_tokens_reads_their_rows():
     (lambda x: jnp.concatenate([x, x], -1), 3),
     (lambda x: x[:, ::-1], 2),
     (lambda x: x.astype(jnp.bfloat16), 1.5),
+    (lambda x: jnp.repeat(jnp.repeat(x, 2, 1), 2, 2), 5),
+    (lambda x: jnp.repeat(x, 3, -1).reshape(-1), 4),
   ],
 )
 def test_a_layer_that_moves_data_has_a_row(fn, factor):
@@ -125,6 +155,13 @@ def test_another_shape_is_no_traffic_and_a_value_under_two_shapes_crosses_once()
 
   counted = cost.analyze(fn, array(4, 6))
   assert [(layer.path, layer.bytes) for layer in counted.layers] == [("a", 2 * 4 * 24)]
+
+
+@pytest.mark.parametrize(
+  "fn", [lambda x: x[:, None], lambda x: jnp.zeros((8, 4, 6)), lambda x: jnp.broadcast_to(x, (1, 4, 6))]
+)
+def test_nothing_is_repeated(fn):
+  assert not cost.analyze(jax.named_scope("view")(fn), array(4, 6)).layers
 
 
 @pytest.mark.parametrize(

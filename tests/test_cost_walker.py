@@ -182,7 +182,7 @@ def test_an_unknown_number_of_trips_counts_once_and_says_so():
   assert any("while" in note for note in counted.notes)
 
 
-def test_the_dearest_branch_counts():
+def test_the_most_expensive_branch_counts():
   branches = [lambda x, w: x, lambda x, w: x @ w @ w, lambda x, w: jnp.sin(x @ w)]
   counted = cost.analyze(lambda i, x, w: lax.switch(i, branches, x, w), array(dtype=jnp.int32), X, W)
   assert counted.total["macs"] == 2 * ONE

@@ -1,4 +1,4 @@
-"""What a JAX function costs, layer by layer, before anything runs."""
+"""The cost of a JAX function, layer by layer, before anything runs."""
 
 from nin_jax.cost.analysis import analyze as analyze
 from nin_jax.cost.export import to_csv as to_csv

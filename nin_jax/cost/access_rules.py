@@ -1,4 +1,4 @@
-"""What each primitive does to access records: which elements of its operands an element of its result reads.
+"""Rules of access records, by primitive: which elements of its operands an element of its result reads.
 
 A rule returns the record of the results (a list if they differ), None if it is unknown, or `CONSTANT` if the results
 count as not depending on the image.
@@ -12,21 +12,21 @@ from typing import Any
 from nin_jax.cost import primitives, strided_gather
 from nin_jax.cost.dataflow import Dataflow
 from nin_jax.cost.layout import Layout
-from nin_jax.cost.program import Operation
-from nin_jax.cost.reach import Dim, Reach, Record, canonical, plain
+from nin_jax.cost.operation import Operation
+from nin_jax.cost.reach import SAMPLE, Dim, Reach, Record, canonical, plain
 
 CONSTANT = object()
 
 
 @dataclasses.dataclass(frozen=True)
-class Context:
-  """What the rules need to know beside the records."""
+class RuleContext:
+  """Facts about the program that the rules need beside the records."""
 
   flow: Dataflow
   layout: Layout
 
 
-Rule = Callable[[Context, Operation, list[Record | None]], Any]
+Rule = Callable[[RuleContext, Operation, list[Record | None]], Any]
 
 
 def of(primitive: str) -> Rule | None:
@@ -39,7 +39,7 @@ def _sole(known: list[Record | None]) -> Record | None:
   return known[0] if not any(known[1:]) else None
 
 
-def _elementwise(context: Context, operation: Operation, known: list[Record | None]) -> Record | None:
+def _elementwise(context: RuleContext, operation: Operation, known: list[Record | None]) -> Record | None:
   """Aligned operands: what any of them reads."""
   shape = operation.outputs[0].shape
   if any(record and len(record.dims) != len(shape) for record in known):
@@ -53,7 +53,7 @@ def _elementwise(context: Context, operation: Operation, known: list[Record | No
 
 
 def _union(records: Sequence[Record]) -> Record:
-  """What aligned elements read together."""
+  """The record of all that aligned elements read."""
   first, *rest = records
   reach, dims = list(first.reach), list(first.dims)
   for other in rest:
@@ -73,7 +73,7 @@ def _stretch(record: Record, shape: Sequence[int]) -> Record:
   return record.replace(dims, {})
 
 
-def _convolution(context: Context, operation: Operation, known: list[Record | None]) -> Record | None:
+def _convolution(context: RuleContext, operation: Operation, known: list[Record | None]) -> Record | None:
   record, params = _sole(known), operation.params
   if record is None or params["batch_group_count"] != 1:
     return None
@@ -97,7 +97,7 @@ def _convolution(context: Context, operation: Operation, known: list[Record | No
   return record.replace(dims, changes)
 
 
-def _window(context: Context, operation: Operation, known: list[Record | None]) -> Record | None:
+def _window(context: RuleContext, operation: Operation, known: list[Record | None]) -> Record | None:
   record, params = _sole(known), operation.params
   if record is None:
     return None
@@ -125,12 +125,15 @@ def _crop(record: Record, shape: Sequence[int], starts: Sequence[int], strides: 
   return record.replace(dims, changes)
 
 
-def _slice(context: Context, operation: Operation, known: list[Record | None]) -> Record | None:
-  params, shape = operation.params, operation.outputs[0].shape
-  return _crop(known[0], shape, params["start_indices"], params["strides"] or (1,) * len(shape))
+def _slice(context: RuleContext, operation: Operation, known: list[Record | None]) -> Record | None:
+  record, params, shape = known[0], operation.params, operation.outputs[0].shape
+  cropped = _crop(record, shape, params["start_indices"], params["strides"] or (1,) * len(shape))
+  batch = context.layout.batch
+  sampled = lambda d: batch and {*batch, *context.layout.spatial} <= set(record.axes(d)) and not cropped.axes(d)
+  return cropped.replace([((n, SAMPLE),) if sampled(d) else cropped.dims[d] for d, n in enumerate(shape)], {})
 
 
-def _dynamic_slice(context: Context, operation: Operation, known: list[Record | None]) -> Record | None:
+def _dynamic_slice(context: RuleContext, operation: Operation, known: list[Record | None]) -> Record | None:
   record, shape, source = _sole(known), operation.outputs[0].shape, operation.inputs[0].shape
   if record is None:
     return None
@@ -141,15 +144,15 @@ def _dynamic_slice(context: Context, operation: Operation, known: list[Record | 
   return cropped.replace(cropped.dims, {axis: None for d in anywhere for axis in record.axes(d)})
 
 
-def _pad(context: Context, operation: Operation, known: list[Record | None]) -> Record | None:
+def _pad(context: RuleContext, operation: Operation, known: list[Record | None]) -> Record | None:
   record, config = _sole(known), operation.params["padding_config"]
   if record is None or any(interior for _, _, interior in config):
     return None
   return _crop(record, operation.outputs[0].shape, [-before for before, _, _ in config], (1,) * len(config))
 
 
-def _concatenate(context: Context, operation: Operation, known: list[Record | None]) -> Record | None:
-  """What all parts read, if they lie side by side as channels do.
+def _concatenate(context: RuleContext, operation: Operation, known: list[Record | None]) -> Record | None:
+  """The record of all that the parts read, if they lie side by side as channels do.
 
   Along an axis of the image, one part may depend on the image and the rest be padding; two would not be affine. Along
   a dimension that may be one of positions, the parts must read the same.
@@ -172,7 +175,7 @@ def _concatenate(context: Context, operation: Operation, known: list[Record | No
   return union.replace(union.dims, changes)
 
 
-def _split(context: Context, operation: Operation, known: list[Record | None]) -> list[Record]:
+def _split(context: RuleContext, operation: Operation, known: list[Record | None]) -> list[Record]:
   axis, start, parts = operation.params["axis"], 0, []
   for value in operation.outputs:
     starts = [start if d == axis else 0 for d in range(len(value.shape))]
@@ -181,16 +184,16 @@ def _split(context: Context, operation: Operation, known: list[Record | None]) -
   return parts
 
 
-def _transpose(context: Context, operation: Operation, known: list[Record | None]) -> Record | None:
+def _transpose(context: RuleContext, operation: Operation, known: list[Record | None]) -> Record | None:
   return known[0].replace([known[0].dims[d] for d in operation.params["permutation"]], {})
 
 
-def _reverse(context: Context, operation: Operation, known: list[Record | None]) -> Record | None:
+def _reverse(context: RuleContext, operation: Operation, known: list[Record | None]) -> Record | None:
   changes = {axis: None for dim in operation.params["dimensions"] for axis in known[0].axes(dim)}
   return known[0].replace(known[0].dims, changes)
 
 
-def _broadcast(context: Context, operation: Operation, known: list[Record | None]) -> Record | None:
+def _broadcast(context: RuleContext, operation: Operation, known: list[Record | None]) -> Record | None:
   record, shape = _sole(known), operation.outputs[0].shape
   if record is None:
     return None
@@ -201,7 +204,7 @@ def _broadcast(context: Context, operation: Operation, known: list[Record | None
   return record.replace(dims, {})
 
 
-def _reshape(context: Context, operation: Operation, known: list[Record | None]) -> Record | None:
+def _reshape(context: RuleContext, operation: Operation, known: list[Record | None]) -> Record | None:
   """Merges factors and takes them apart where they were merged; a spatial axis cut in pieces is lost."""
   record, shape = _sole(known), operation.outputs[0].shape
   if record is None or operation.params.get("dimensions") is not None or 0 in shape:
@@ -227,22 +230,24 @@ def _reshape(context: Context, operation: Operation, known: list[Record | None])
   return record.replace(dims, changes)
 
 
-def _squeeze(context: Context, operation: Operation, known: list[Record | None]) -> Record | None:
+def _squeeze(context: RuleContext, operation: Operation, known: list[Record | None]) -> Record | None:
   gone = operation.params["dimensions"]
   return known[0].replace([dim for d, dim in enumerate(known[0].dims) if d not in gone], {})
 
 
-def _reduce(context: Context, operation: Operation, known: list[Record | None]) -> Any:
+def _reduce(context: RuleContext, operation: Operation, known: list[Record | None]) -> Any:
   record, axes = _sole(known), operation.params.get("axes", operation.params.get("dimensions"))
   if record is None or not isinstance(axes, tuple | list):
     return None
   kept = [d for d in range(len(record.dims)) if d not in axes]
+  if any(axis is SAMPLE for d in axes for _, axis in record.dims[d]):
+    return CONSTANT if context.layout.certain else None
   if any(set(record.axes(d)) & set(context.layout.batch) for d in axes) and not any(record.axes(d) for d in kept):
     return CONSTANT if _is_batch_statistic(context, record, axes) else None
   return record.replace([record.dims[d] for d in kept], record.gather(axes, {}))
 
 
-def _is_batch_statistic(context: Context, record: Record, axes: Sequence[int]) -> bool:
+def _is_batch_statistic(context: RuleContext, record: Record, axes: Sequence[int]) -> bool:
   """Whether a mean over the batch and all positions is known to be one.
 
   After x.reshape(h, w, c) of a single image, a mean over its first dimension may be meant for positions only.
@@ -255,11 +260,11 @@ def _is_batch_statistic(context: Context, record: Record, axes: Sequence[int]) -
   return context.layout.certain
 
 
-def _cumulative(context: Context, operation: Operation, known: list[Record | None]) -> Record | None:
+def _cumulative(context: RuleContext, operation: Operation, known: list[Record | None]) -> Record | None:
   return known[0].replace(known[0].dims, dict.fromkeys(known[0].axes(operation.params["axis"])))
 
 
-def _dot(context: Context, operation: Operation, known: list[Record | None]) -> Record | None:
+def _dot(context: RuleContext, operation: Operation, known: list[Record | None]) -> Record | None:
   """The whole of what is contracted, if the other operand has no zeros by construction, as a resize's matrix has."""
   if known[0] and known[1]:
     return None
@@ -275,9 +280,8 @@ def _dot(context: Context, operation: Operation, known: list[Record | None]) -> 
   return record.replace(dims, changes if operation.inputs[1 - side] in context.flow.full else dict.fromkeys(changes))
 
 
-_ALIGNED = primitives.ELEMENTWISE | {
-  "bitcast_convert_type", "conj", "convert_element_type", "copy", "copy_p", "imag", "name", "pvary", "pcast", "real",
-  "reduce_precision", "sharding_constraint", "stop_gradient",
+_ALIGNED = primitives.ELEMENTWISE | primitives.COPIES | {
+  "bitcast_convert_type", "name", "pcast", "pvary", "sharding_constraint", "stop_gradient"
 }  # fmt: skip
 
 _RULES: dict[str, Rule] = {

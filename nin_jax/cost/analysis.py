@@ -4,15 +4,16 @@ import collections
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from nin_jax.cost import arguments, layout, operator, primitives, program, receptive_field
+from nin_jax.cost import arguments, convolution, layout, operator, primitives, program, receptive_field
 from nin_jax.cost.arithmetic import Work
 from nin_jax.cost.dataflow import Dataflow
 from nin_jax.cost.layer import OTHER, Cost, Extent, Layer
-from nin_jax.cost.ownership import Ownership
-from nin_jax.cost.program import Operation, Program, Value
+from nin_jax.cost.operation import Operation, Value
+from nin_jax.cost.ownership import SHOWN, Ownership
+from nin_jax.cost.program import Program
 from nin_jax.cost.reach import Record
 from nin_jax.cost.scope import BACKWARD, FORWARD, RECOMPUTE
-from nin_jax.cost.traffic import Traffic, moves
+from nin_jax.cost.traffic import Traffic, moves, repeated
 
 _COMPUTED_MATRIX = (
   "a product with a matrix computed from indices, as in a resize, counts in full, zeros included, as it runs"
@@ -29,7 +30,7 @@ def analyze(
   static_argnames: str | Sequence[str] | None = None,
   **kwargs: Any,
 ) -> Cost:
-  """What one call of `fn(*args, **kwargs)` costs, per layer and in all. Traces it; computes and compiles nothing.
+  """Counts the cost of one call of `fn(*args, **kwargs)`, per layer and in all; only traces it.
 
   Work goes to the layer and the direction that its name stack says. Give it the forward pass for inference, or a
   function that calls `jax.value_and_grad` for training. It counts what is given: pass one image for the cost of one
@@ -72,7 +73,7 @@ def analyze(
   chosen = call.argument(image)
   traced = program.trace(call.function, *(leaf.value for leaf in call.leaves))
   leaves = zip(call.leaves, traced.inputs, strict=True)
-  arrays = [layout.Argument(leaf.argument, leaf.alone, value) for leaf, value in leaves]
+  arrays = [layout.Argument(leaf.argument, leaf.direct, value) for leaf, value in leaves]
   flow = Dataflow(traced)
   pixels = _image(arrays, traced, flow, chosen)
   records = receptive_field.propagate(traced, pixels, flow) if pixels is not None else {}
@@ -86,7 +87,7 @@ def _image(
 ) -> Value | None:
   if chosen is None:
     return layout.image(traced, flow, arrays)
-  arrays = [array for array in arrays if array.number == chosen and len(array.value.shape) >= 3]
+  arrays = [array for array in arrays if array.key == chosen and len(array.value.shape) >= 3]
   if not arrays:
     raise ValueError(f"image={chosen!r}: expected an argument that holds an array of three dimensions or more")
   return layout.image(traced, flow, arrays) or arrays[-1].value
@@ -120,8 +121,23 @@ class _Attribution:
     flow = self.context.flow
     products = [o for o in self.program.operations if o.direction == FORWARD and o.primitive in primitives.PRODUCTS]
     computed = any(flow.computed(value) for operation in products for value in operation.inputs[:2])
-    notes = (*self.program.notes, *self.ownership.notes, *(_COMPUTED_MATRIX,) * computed)
+    notes = (*self.program.notes, *self.ownership.notes, *(_COMPUTED_MATRIX,) * computed, *self._transposed(products))
     return Cost(tuple(layers), "/".join(self.ownership.root), notes)
+
+  def _transposed(self, products: Sequence[Operation]) -> list[str]:
+    """A note on the convolutions that count as transposed though nothing but their padding says so."""
+    layers = {
+      self.of_operation[o]: None
+      for o in products
+      if o.primitive == "conv_general_dilated"
+      and o.work.macs
+      and convolution.full(o.params, *(value.shape for value in (*o.inputs[:2], o.outputs[0])))
+    }
+    paths = ", ".join([*list(layers)[:SHOWN], *["…"] * (len(layers) > SHOWN)])
+    note = (
+      f"padded by its whole kernel at both ends, a convolution counts as transposed, each input with each tap: {paths}"
+    )
+    return [note] if layers else []
 
   def _in_order(self) -> list[tuple[str, list[Operation]]]:
     """The layers by when their last product runs, or without one their last operation; backward ones at the end."""
@@ -155,9 +171,10 @@ class _Attribution:
         product_elements += operation.outputs[0].elements * operation.repeats
     forward = [operation for operation in operations if operation.direction == FORWARD]
     works = not forward or any(operation.work != Work() for operation in forward)
-    busy = works or any(moves(operation) for operation in forward)
     read, written = self._border(path, forward)
-    output = next(reversed(written), forward[-1].outputs[-1] if forward and forward[-1].outputs else None)
+    busy = works or any(map(moves, forward)) or any(map(repeated, written))
+    seen = [value for value in written if value in self.records]  # unlike a running mean that leaves the layer too
+    output = next(reversed(seen or written), forward[-1].outputs[-1] if forward and forward[-1].outputs else None)
     started = self.position[forward[0]] if forward else 0
     before = [
       self.records[value]
@@ -211,7 +228,7 @@ class _Attribution:
 
 
 def _extent(record: Record | None, of: Callable[[Any], int]) -> Extent:
-  """An int where the axes agree, else one int per axis; None where one is unknown."""
+  """An int if the axes agree, else one int per axis; None if one is unknown."""
   if record is None or not record.reach or None in record.reach:
     return None
   values = [of(reach) for reach in record.reach]

@@ -19,12 +19,12 @@ class Leaf:
   Attributes:
     value: an array, a `jax.ShapeDtypeStruct` or a number.
     argument: its argument's position or keyword; None for what the function itself holds.
-    alone: whether it is the argument itself, not a part of one.
+    direct: whether it is the argument itself, not a part of one.
   """
 
   value: Any
   argument: int | str | None
-  alone: bool
+  direct: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +66,7 @@ def bind(
   values: dict[int | str | None, Any] = {None: owner, **dict(enumerate(args)), **kwargs}
   names: collections.Counter[str] = collections.Counter()
   parts = {key: _Static(value) if key in static else _Pytree(value, names) for key, value in values.items()}
-  leaves = [Leaf(value, key, part.alone) for key, part in parts.items() for value in part.leaves]
+  leaves = [Leaf(value, key, part.direct) for key, part in parts.items() for value in part.leaves]
 
   def function(*arrays: Any) -> Any:
     given = iter(arrays)
@@ -80,10 +80,10 @@ def bind(
 
 
 class _Static:
-  """What stays as it is."""
+  """A value that stays as it is."""
 
   leaves: Sequence[Any] = ()
-  alone = False
+  direct = False
 
   def __init__(self, value: Any) -> None:
     self.value = value
@@ -94,7 +94,7 @@ class _Static:
 
 
 class _Array:
-  alone = True
+  direct = True
 
   def __init__(self, value: Any) -> None:
     self.leaves = [value]
@@ -106,7 +106,7 @@ class _Array:
 class _Graph:
   """An object of `flax.nnx`, by its state. Its modules are marked with their paths below its type's name."""
 
-  alone = False
+  direct = False
 
   def __init__(self, value: Any, names: collections.Counter[str]) -> None:
     kind = type(value).__name__
@@ -127,7 +127,7 @@ class _Pytree:
     part = lambda node: _Graph(node, names) if _is_graph(node) else (_Array if is_array(node) else _Static)(node)
     self.parts = [part(node) for node in nodes]
     self.leaves = [leaf for part in self.parts for leaf in part.leaves]
-    self.alone = len(nodes) == 1 and jax.tree_util.treedef_is_leaf(self.tree) and self.parts[0].alone
+    self.direct = len(nodes) == 1 and jax.tree_util.treedef_is_leaf(self.tree) and self.parts[0].direct
 
   def rebuild(self, arrays: Iterator[Any]) -> Any:
     return self.tree.unflatten([part.rebuild(arrays) for part in self.parts])
@@ -155,7 +155,7 @@ def is_array(leaf: Any) -> bool:
 
 
 def _owner(fn: Callable[..., Any]) -> tuple[Any, Callable[..., Any]]:
-  """What a function holds that is to be traced too, None if nothing; and the function of it and the arguments."""
+  """The object that a function holds and that is traced too, or None; and the function of it and the arguments."""
   held = getattr(fn, "__self__", None)
   if inspect.ismethod(fn) and _is_graph(held):
     return held, lambda owner, *args, **kwargs: getattr(owner, fn.__name__)(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""What one operation costs: multiply-accumulates by the formula, element-wise operations, or elements of unknown work.
+"""The cost of one operation: multiply-accumulates by the formula, element-wise operations, or elements of unknown work.
 
 The count is of the formula, not of what a compiler makes of it: padding taps are in, and a layer's two gradients cost
 exactly what its forward pass does. Element-wise work is one operation per output element; a reduction, one per input
@@ -84,7 +84,7 @@ def _product(params: Mapping[str, Any], inputs: Sequence[Shape], outputs: Sequen
 
 
 def _ragged_macs(params: Mapping[str, Any], inputs: Sequence[Shape], out: Shape) -> int:
-  """Each row meets its own group's matrix only; where the ragged dimension is contracted, the groups share it out."""
+  """Each row meets its own group's matrix only; if the ragged dimension is contracted, the groups share it out."""
   dims = params["ragged_dot_dimension_numbers"]
   (contracted, _), _ = dims.dot_dimension_numbers
   macs = math.prod(out) * math.prod(inputs[0][d] for d in contracted)

@@ -37,9 +37,7 @@ class Axis(NamedTuple):
     One is transposed if its input alone is dilated, or if it is padded by its whole kernel at both ends. If it is
     dilated and strided, an output meets only the taps that fall on the input's grid.
     """
-    whole = self.rhs_dilation * (self.rhs - 1)
-    full = self.lhs_dilation == self.stride == 1 and self.rhs != 1 and tuple(self.padding) == (whole, whole)
-    if full or (self.lhs_dilation != 1 and self.stride == 1):
+    if self.full or (self.lhs_dilation != 1 and self.stride == 1):
       return self.lhs * self.rhs
     if self.lhs_dilation == 1:
       return self.out * self.rhs
@@ -51,6 +49,12 @@ class Axis(NamedTuple):
       for r in range(step)
       if (self.stride * o + self.rhs_dilation * r - self.padding[0]) % step == 0
     )
+
+  @property
+  def full(self) -> bool:
+    """Whether it is padded by its whole kernel at both ends, and thus the transpose of one without padding."""
+    whole = self.rhs_dilation * (self.rhs - 1)
+    return self.lhs_dilation == self.stride == 1 and self.rhs != 1 and tuple(self.padding) == (whole, whole)
 
   @property
   def offset(self) -> frozenset[int]:
@@ -72,13 +76,7 @@ def macs(params: Mapping[str, Any], lhs: Shape, rhs: Shape, out: Shape, forms: F
     backward: whether the equation is part of a gradient. Mapped over examples or tangents, its arrays may have another
       number of channels than in the forward convolution; then it is known by its axes.
   """
-  dims = params["dimension_numbers"]
-  axes = [
-    Axis(lhs[dims.lhs_spec[i]], rhs[dims.rhs_spec[i]], out[dims.out_spec[i]], *geometry)
-    for i, geometry in enumerate(
-      zip(*(params[key] for key in ("lhs_dilation", "rhs_dilation", "window_strides", "padding")), strict=True), 2
-    )
-  ]
+  dims, axes = params["dimension_numbers"], _axes(params, lhs, rhs, out)
   channels = [shape[spec[0]] * shape[spec[1]] for shape, spec in zip((lhs, rhs, out), dims, strict=True)]
   alike = _form(axes, (0, 0, 0))
   same = (_form(axes, channels), *([alike] if backward else []))
@@ -86,6 +84,20 @@ def macs(params: Mapping[str, Any], lhs: Shape, rhs: Shape, out: Shape, forms: F
   for form in (same[0], alike):
     forms.setdefault(form, pairs)
   return pairs * out[dims.out_spec[0]] * out[dims.out_spec[1]] * rhs[dims.rhs_spec[1]]
+
+
+def full(params: Mapping[str, Any], lhs: Shape, rhs: Shape, out: Shape) -> bool:
+  """Whether an equation is padded by its whole kernel along some axis: a transposed convolution, or one like it."""
+  return any(axis.full for axis in _axes(params, lhs, rhs, out))
+
+
+def _axes(params: Mapping[str, Any], lhs: Shape, rhs: Shape, out: Shape) -> list[Axis]:
+  dims = params["dimension_numbers"]
+  geometry = zip(*(params[key] for key in ("lhs_dilation", "rhs_dilation", "window_strides", "padding")), strict=True)
+  return [
+    Axis(lhs[dims.lhs_spec[i]], rhs[dims.rhs_spec[i]], out[dims.out_spec[i]], *along)
+    for i, along in enumerate(geometry, 2)
+  ]
 
 
 def _form(axes: Sequence[Axis], channels: Sequence[int]) -> Hashable:

@@ -1,4 +1,4 @@
-"""Where the values of a traced program come from: which arguments they depend on, and which are full of numbers."""
+"""Origins of the values of a traced program: which arguments they depend on, and which are full of numbers."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,8 @@ import jax
 import numpy as np
 
 from nin_jax.cost import primitives
-from nin_jax.cost.program import Operation, Program, Value
+from nin_jax.cost.operation import Operation, Value
+from nin_jax.cost.program import Program
 
 _MOVED = {
   "bitcast_convert_type", "broadcast_in_dim", "concatenate", "convert_element_type", "copy", "copy_p", "dynamic_slice",
@@ -24,7 +25,7 @@ _FILLING = (
 
 
 class Dataflow:
-  """What follows from a program's arguments and constants.
+  """Facts that follow from a program's arguments and constants.
 
   Attributes:
     origins: for each value, a bit set of the inputs that it depends on; the last bit is for all arrays that the
@@ -53,6 +54,8 @@ class Dataflow:
   def _fills(self, operation: Operation) -> bool:
     if operation.primitive == "random_bits":
       return True
+    if operation.primitive == "select_n" and not operation.inputs[0].shape:  # one of several whole arrays
+      return all(value in self.full for value in operation.inputs[1:])
     read = operation.inputs[:1] if operation.primitive in ("gather", "dynamic_slice") else operation.inputs
     return bool(read) and operation.primitive in _FILLING and all(value in self.full for value in read)
 

@@ -47,7 +47,7 @@ def to_json(
   """One JSON object: `model`, `input_shape`, `unit`, all of `more`, `root`, `total`, `layers` (a line each), `notes`.
 
   `unit` is "MACs": `macs` are multiply-accumulates for what was analysed, and `flops` twice that. A layer has the keys
-  `FIELDS`, null where a thing is unknown or does not apply; counts of symbolic dimensions are strings. With a device
+  `FIELDS`, null if a thing is unknown or does not apply; counts of symbolic dimensions are strings. With a device
   there is `roofline` (`device`, `peak_flops` in FLOP/s, `bandwidth` in bytes/s), and each layer has `BOUNDS`.
   """
   about: dict[str, Any] = {"model": model, "input_shape": list(input_shape) if input_shape is not None else None}

@@ -48,7 +48,7 @@ class Inliner:
 
     for eqn in jaxpr.eqns:
       operands = [read(atom) for atom in eqn.invars]
-      own = scopes.parse(str(eqn.source_info.name_stack), marked=True)
+      own = scopes.parse(str(eqn.source_info.name_stack))
       results = self._equation(eqn, operands, scope, own, repeats)
       env.update(zip(eqn.outvars, results, strict=True))
     return [read(atom) for atom in jaxpr.outvars]

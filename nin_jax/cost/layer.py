@@ -27,7 +27,7 @@ OTHER = "other"
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-  """What one layer does, over every call of it in one call of the traced function.
+  """The work of one layer, over every call of it in one call of the traced function.
 
   Counts are expressions of symbolic dimensions (`jax.export.symbolic_shape`) if there are some among the shapes.
 
@@ -38,21 +38,22 @@ class Layer:
       `dense`, `product` (a product without parameters), `max_pool`, `avg_pool`, `norm`, `dropout`, `elementwise`,
       `movement` (it moves data and computes nothing), `params` (parameters whose path computed nothing), `module`
       (several layers, see `Cost.by_module`), `other`.
-    kernel, strides, dilation: in elements, one per spatial axis; None where there is none or it is not known.
+    kernel, strides, dilation: in elements, one per spatial axis; None if there is none or it is not known.
     groups: of the convolution, or products side by side.
-    output_shape: of the last value that leaves the layer on the way forward. So are receptive_field and jump.
+    output_shape: of the last value that leaves the layer on the way forward, if there is one, of those that depend on
+      the image. So are receptive_field and jump.
     params: trainable elements, counted once however often the layer is called; None if unknown.
     macs: forward multiply-accumulates by the formula, padding taps included. flops: 2 × macs. Every convolution of a
       derivative of any order costs what the forward convolution does.
     backward_macs: of the gradients. recompute_macs: forward work done again by rematerialisation in the backward pass,
       which no measure of useful work may count.
     elementwise, backward_elementwise: other arithmetic, in operations; the latter with recomputation.
-    activations: elements of the layer's output; where it has products, of theirs.
+    activations: elements of the layer's output; if it has products, of theirs.
     bytes: what crosses the layer's border on the way forward if all inside were fused: each distinct value that comes
       from outside and each that is used outside, in its own type. Of an array that is read by index (an embedding) only
       the elements that are looked up, and of one that is updated by index (a cache) only those that are replaced.
     arithmetic_intensity: flops / bytes, None without bytes or with counts of unknown dimensions.
-    receptive_field, jump: in pixels of the image; an int where both axes agree, else [h, w], None where unknown.
+    receptive_field, jump: in pixels of the image; an int if both axes agree, else [h, w], None if unknown.
     other: output elements of primitives of unknown work, by the primitive's name.
   """
 
@@ -152,7 +153,7 @@ def is_number(count: Any) -> bool:
 
 
 def intensity(flops: Any, moved: Any) -> float | None:
-  """FLOPs per byte, None where that is not known."""
+  """FLOPs per byte, None if that is not known."""
   return flops / moved if is_number(flops) and is_number(moved) and moved else None
 
 

@@ -13,7 +13,8 @@ import numpy as np
 
 from nin_jax.cost import primitives, scope
 from nin_jax.cost.dataflow import Dataflow
-from nin_jax.cost.program import Operation, Program, Value
+from nin_jax.cost.operation import Operation, Value
+from nin_jax.cost.program import Program
 from nin_jax.cost.reach import Record, exceeds_one
 
 
@@ -96,9 +97,9 @@ def _forward(program: Program, primitive: Sequence[str]) -> list[Operation]:
 
 @dataclasses.dataclass(frozen=True)
 class Argument:
-  """An array among the arguments: the number of its argument, and whether it is one itself or in a pytree."""
+  """An array among the arguments: its argument's position or keyword, and whether it is that itself or a part of it."""
 
-  number: int
+  key: int | str | None
   direct: bool
   value: Value
 

@@ -24,17 +24,17 @@ class Branching:
     Returns whether the branches differ in their work.
     """
     weights = [_weight(operation for operation in branch if operation in used) for branch in self.branches]
-    dearest = weights.index(max(weights))
+    most_expensive = weights.index(max(weights))
     for join in self.joins:
-      join.inputs = [join.inputs[dearest]]
-    self.unchosen = {operation for i, branch in enumerate(self.branches) if i != dearest for operation in branch}
+      join.inputs = [join.inputs[most_expensive]]
+    self.unchosen = {operation for i, branch in enumerate(self.branches) if i != most_expensive for operation in branch}
     return len(set(weights)) > 1
 
 
 def live(
   operations: Sequence[Operation], outputs: Sequence[Value], branchings: Sequence[Branching]
 ) -> tuple[list[Operation], list[Branching]]:
-  """The operations that the outputs depend on or that have effects, and where a dearest branch was chosen.
+  """The operations that the outputs depend on or that have effects, and where the most expensive branch was chosen.
 
   Args:
     operations, outputs: the program's.

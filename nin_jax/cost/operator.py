@@ -1,4 +1,4 @@
-"""What a layer is, told from its operations: convolution, product, pool or norm, and the geometry of its window."""
+"""The kind of a layer, told from its operations: convolution, product, pool or norm, and the geometry of its window."""
 
 import dataclasses
 import math
@@ -7,13 +7,18 @@ from collections.abc import Mapping, Sequence
 from nin_jax.cost import primitives
 from nin_jax.cost.dataflow import Dataflow
 from nin_jax.cost.layer import is_number
-from nin_jax.cost.program import Operation, Value
+from nin_jax.cost.operation import Operation, Value
 from nin_jax.cost.reach import Record
+
+_MEETING = primitives.REDUCTIONS | primitives.WINDOWS | {"slice"}
+_POOLS = {
+  "reduce_sum": "avg_pool", "reduce_max": "max_pool", "reduce_window_sum": "avg_pool", "reduce_window_max": "max_pool"
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
 class Operator:
-  """See `Layer` for the meaning; None where there is no such thing, or several that differ."""
+  """See `Layer` for the meaning; None if there is no such thing, or several that differ."""
 
   op: str
   kernel: list[int] | None = None
@@ -24,7 +29,7 @@ class Operator:
 
 @dataclasses.dataclass(frozen=True)
 class Context:
-  """What is known of the values of the whole program: their access records, their origins, and which bits are data."""
+  """Facts about the values of the whole program: their access records, their origins, and which bits are data."""
 
   records: Mapping[Value, Record]
   flow: Dataflow
@@ -40,7 +45,7 @@ class Context:
   def axes(self, value: Value) -> set[int]:
     """The image axes that a value's dimensions hold."""
     record = self.records.get(value)
-    return {axis for dim in record.dims for _, axis in dim if axis is not None} if record else set()
+    return {axis for d in range(len(record.dims)) for axis in record.axes(d)} if record else set()
 
   def weighted(self, operation: Operation) -> bool:
     """Whether one operand of a product may be a weight: neither data as the other is, nor a matrix of indices."""
@@ -83,16 +88,35 @@ def infer(
   if names & primitives.PRODUCTS:
     return _product(operations, output, kernel, strides, parametric, context)
   pools = [pool for o in operations for pool in _pools(o, context)]
-  if not pools and (names & {"rsqrt", "pow", "sqrt"} or "norm" in name.lower() or "lrn" in name.lower()):
+  if not pools and (_normalizes(operations, context) or "norm" in name.lower() or "lrn" in name.lower()):
     return Operator("norm")
   if "random_bits" in names or "threefry2x32" in names:
     return Operator("dropout")
-  pools = pools or [pool for o in operations for pool in _global_pools(o, context)]
+  looked_up = "gather" in names  # a sum of rows of a table
+  pools = pools or [pool for o in operations for pool in _global_pools(o, context, looked_up)]
   if pools:
     return _common(pools) if len({pool.op for pool in pools}) == 1 else Operator("elementwise")
   if kernel and any(k > 1 for k in kernel) and names & {"slice", "split", "dynamic_slice"}:
     return Operator("avg_pool" if "add" in names else "max_pool", kernel, strides)
   return Operator("elementwise")
+
+
+def _normalizes(operations: Sequence[Operation], context: Context) -> bool:
+  """Whether something is scaled by a root of a statistic: of elements that meet here, or of a stored variance."""
+  statistics, scales = set(), set()
+  for operation in operations:
+    read = set(operation.inputs)
+    if read & scales:
+      if operation.primitive in ("mul", "div"):
+        return True
+      scales.update(operation.outputs)
+    if operation.primitive in ("rsqrt", "sqrt", "pow"):
+      origins = context.flow.origins[operation.inputs[0]]
+      if read & statistics or (origins and not origins & context.data):
+        scales.update(operation.outputs)
+    if read & statistics or operation.primitive in _MEETING:
+      statistics.update(operation.outputs)
+  return False
 
 
 def _convolution(operation: Operation) -> Operator:
@@ -128,7 +152,7 @@ def _product(
   if kernel and any(k > 1 for k in kernel):
     whole = not output or not held or len(context.axes(output)) < len(kernel) or math.prod(output.shape[1:-1]) == 1
     return Operator("dense", kernel, None, count) if whole else Operator("conv", kernel, strides, count)
-  positions = len(held) if held else _positions(products[-1], output, context)
+  positions = len(held) if held is not None else _positions(products[-1], output, context)
   if positions < 1:
     return Operator("dense", groups=count)
   moved = any(o.primitive in ("slice", "gather", "dynamic_slice", "split") for o in operations)
@@ -173,21 +197,23 @@ def _pools(operation: Operation, context: Context) -> list[Operator]:
     dims = between if len(over) < 2 or set(over) <= set(between) else over
   if not set(over) & set(dims):
     return []
-  op = "avg_pool" if operation.primitive == "reduce_window_sum" else "max_pool"
+  op = _POOLS.get(operation.primitive, "elementwise")
   along = lambda values: [values[d] for d in dims]
   dilation = along(params.get("window_dilation") or (1,) * len(window))
   return [Operator(op, along(window), along(params["window_strides"]), dilation=dilation)]
 
 
-def _global_pools(operation: Operation, context: Context) -> list[Operator]:
+def _global_pools(operation: Operation, context: Context, looked_up: bool) -> list[Operator]:
   """Means and maxima over all positions; without known ones, over the axes between the first and the last."""
   if operation.primitive not in ("reduce_sum", "reduce_max"):
     return []
   shape, axes = operation.inputs[0].shape, sorted(operation.params["axes"])
   dims = context.positions(operation.inputs[0])
+  if dims is None and looked_up:
+    return []
   if (len(shape) < 3 or axes != list(range(1, len(shape) - 1))) if dims is None else (not dims or axes != dims):
     return []
-  return [Operator("avg_pool" if operation.primitive == "reduce_sum" else "max_pool", [shape[a] for a in axes])]
+  return [Operator(_POOLS[operation.primitive], [shape[a] for a in axes])]
 
 
 def _window(before: Sequence[Record], after: Record | None) -> tuple[list[int] | None, list[int] | None]:
@@ -208,7 +234,7 @@ def _window(before: Sequence[Record], after: Record | None) -> tuple[list[int] |
 
 
 def _common(operators: Sequence[Operator]) -> Operator:
-  """What they have in common."""
+  """The operator with all that they have in common."""
   fields = {}
   for field in ("kernel", "strides", "groups", "dilation"):
     values = [getattr(operator, field) for operator in operators]

@@ -11,7 +11,7 @@ import numpy as np
 
 from nin_jax.cost import arguments, primitives
 from nin_jax.cost.layer import OTHER
-from nin_jax.cost.program import Operation
+from nin_jax.cost.operation import Operation
 from nin_jax.cost.scope import FORWARD
 
 Path = tuple[str, ...]
@@ -61,12 +61,13 @@ class Ownership:
   def _root(self, operations: Sequence[Operation]) -> Path:
     """The scopes above the parameters' first level; without parameters, the first scope that all products share."""
     first = {path[0] for path in self._owners if path}
-    found = collections.Counter()
+    found: dict[Path, set[str]] = collections.defaultdict(set)
     for operation in operations:
       modules = self._paths[operation.scope.modules]
-      found.update([modules[:i] for i, module in enumerate(modules) if module in first][:1])
-    if found:
-      return found.most_common(1)[0][0]
+      for i in [i for i, module in enumerate(modules) if module in first][:1]:
+        found[modules[:i]].add(modules[i])
+    if found:  # a layer may run inside another one that does not hold it, as a cell in Linen's RNN
+      return max(found, key=lambda path: (len(found[path]), -len(path)))
     stacks = [self._paths[o.scope.modules] for o in operations if o.primitive in primitives.PRODUCTS]
     stacks = [stack for stack in stacks if stack]
     shared = {stack[0] for stack in stacks}

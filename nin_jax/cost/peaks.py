@@ -1,4 +1,4 @@
-"""What accelerators can do at most: dense FLOP/s by type, and memory bandwidth, by JAX's `device_kind`.
+"""The most that accelerators can do: dense FLOP/s by type, and memory bandwidth, by JAX's `device_kind`.
 
 Dense figures, without sparsity, per JAX device: on TPU v2 and v3 a device is one core, half a chip; from v4 on it is a
 chip. float32 is what JAX does by default: bfloat16 passes through the matrix unit on TPUs, TF32 on NVIDIA since Ampere,

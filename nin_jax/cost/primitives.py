@@ -17,6 +17,9 @@ MOVEMENT = _names("""
   sharding_constraint slice split squeeze stack stage stop_gradient tie tile to_edtype transpose unstack
   """)
 
+# Each element made of the one at the same place.
+COPIES = _names("conj convert_element_type copy copy_p imag real reduce_precision")
+
 # Where the inlined body of a loop, a branch or a device's share meets what is around it.
 SEAMS = _names("loop_slice loop_stack loop_carry branch_result device_slice")
 

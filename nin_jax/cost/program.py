@@ -41,7 +41,7 @@ def trace(fn: Callable[..., Any], *args: Any) -> Program:
   outputs = inliner.inline(closed, inputs, scope.Scope(), 1)
   operations, chosen = live(inliner.operations, outputs, inliner.branchings)
   for branching in chosen:
-    inliner.notes.setdefault("cond: the dearest branch is counted", []).extend(branching.joins)
+    inliner.notes.setdefault("cond: the most expensive branch is counted", []).extend(branching.joins)
   used = set(operations)
   notes = [note for note, about in inliner.notes.items() if not used.isdisjoint(about)]
   return Program(inputs, outputs, operations, (*notes, *_unused(inliner, used), *module_notes()))

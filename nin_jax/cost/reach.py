@@ -25,13 +25,15 @@ class Reach:
     return self.hi - self.lo + 1
 
   def window(self, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> "Reach":
-    """What a sliding window over this reads."""
+    """The reach of a sliding window over this."""
     lo, hi = self.lo - self.jump * padding, self.hi + self.jump * ((kernel - 1) * dilation - padding)
     return Reach(self.jump * stride, lo, hi)
 
 
+SAMPLE = "sample"  # in place of an axis: some positions of the whole batch, flattened
+
 # A dimension holds factors (size, image axis or None), major first: n·h·w has three until it is taken apart again.
-Factor = tuple[int, int | None]
+Factor = tuple[int, int | str | None]
 Dim = tuple[Factor, ...]
 
 
@@ -59,7 +61,7 @@ def canonical(dim: Sequence[Factor]) -> Dim:
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-  """What a value reads: its dimensions' factors, and the reach along each image axis (None: unknown).
+  """The pixels that a value reads: its dimensions' factors, and the reach along each image axis (None: unknown).
 
   An axis that no dimension holds any more, after a mean over it, has its reach at i = 0.
   """
@@ -69,7 +71,7 @@ class Record:
 
   def axes(self, dim: int) -> list[int]:
     """The image axes that a dimension holds."""
-    return [axis for _, axis in self.dims[dim] if axis is not None]
+    return [axis for _, axis in self.dims[dim] if isinstance(axis, int)]
 
   def place(self, axis: int) -> tuple[int, int, int] | None:
     """The dimension that runs along an image axis, the axis's size in it and its step; None if no dimension does."""
@@ -88,7 +90,7 @@ class Record:
     """The changes once each element reads the whole of these dimensions."""
     for dim in dims:
       for size, axis in self.dims[dim]:
-        if axis is not None and self.reach[axis] is not None:
+        if isinstance(axis, int) and self.reach[axis] is not None:
           changes[axis] = dataclasses.replace(self.reach[axis].window(size), jump=self.reach[axis].jump)
     return changes
 
@@ -99,7 +101,7 @@ class Record:
     moved = (
       [factor for factor in self.dims[dim] if exceeds_one(factor[0])] if len(self.dims[dim]) > 1 else self.dims[dim]
     )
-    if len(moved) == 1 and moved[0][1] is not None:
+    if len(moved) == 1 and isinstance(moved[0][1], int):
       axis = moved[0][1]
       changes[axis] = window(self.reach[axis]) if self.reach[axis] is not None else None
       return ((size, axis),)

@@ -6,7 +6,8 @@ the batch and all positions count as constants: a batch-normalised network has t
 
 from nin_jax.cost import access_rules, layout, scope
 from nin_jax.cost.dataflow import Dataflow
-from nin_jax.cost.program import Operation, Program, Value
+from nin_jax.cost.operation import Operation, Value
+from nin_jax.cost.program import Program
 from nin_jax.cost.reach import Reach, Record, plain
 
 
@@ -37,7 +38,7 @@ class _Propagation:
   """One walk through a program, along the axes of one layout."""
 
   def __init__(self, program: Program, image: Value, flow: Dataflow, axes: layout.Layout) -> None:
-    self.context, self.rank = access_rules.Context(flow, axes), len(image.shape)
+    self.context, self.rank = access_rules.RuleContext(flow, axes), len(image.shape)
     tracked = {*axes.spatial, *axes.batch}
     dims = [((size, d if d in tracked else None),) for d, size in enumerate(image.shape)]
     start = Record(tuple(dims), tuple(Reach(1, 0, 0) if d in tracked else None for d in range(self.rank)))

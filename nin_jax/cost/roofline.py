@@ -56,7 +56,7 @@ def device(name: str, dtype: str = "float32") -> Device:
 
 
 def current(dtype: str = "float32") -> Device | None:
-  """The roofline of `jax.devices()[0]`; None where its peak is not known, so that nothing is claimed of it."""
+  """The roofline of `jax.devices()[0]`; None if its peak is not known, so that nothing is claimed of it."""
   _check(dtype)
   first = jax.devices()[0]
   if first.platform == "cpu":
@@ -66,7 +66,7 @@ def current(dtype: str = "float32") -> Device | None:
 
 
 def bound(layer: Layer, on: Device) -> Bound | None:
-  """What the device allows a layer's forward pass; None for a layer of nothing, or of unknown size."""
+  """The device's bound on a layer's forward pass; None for a layer of nothing, or of unknown size."""
   if not (is_number(layer.flops) and is_number(layer.bytes)) or not (layer.flops or layer.bytes):
     return None
   computing, moving = layer.flops / on.peak_flops, layer.bytes / on.bandwidth

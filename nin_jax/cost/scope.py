@@ -17,7 +17,6 @@ _MODULE = re.compile(r"nin_jax:module\((.*)\)", re.DOTALL)
 _TRANSFORM = re.compile(r"(\w+)\((.*)\)", re.DOTALL)
 _TRANSFORMS = {"jvp", "transpose", "vmap", "pmap", "jit", "pjit", "linearize", "remat", "checkpoint", "shard_map"}
 _RECOMPUTED = "rematted_computation"
-_METHOD_OF_CLASS = re.compile(r"[A-Z]\w*\.[a-z_]\w*")
 _EINSUM = re.compile(r"[\w,.]*->[\w.]*")  # jnp.einsum names its own scope by its subscripts
 
 
@@ -66,13 +65,8 @@ class Scope:
 
 
 @functools.lru_cache(maxsize=4096)
-def parse(stack: str, marked: bool = False) -> Scope:
-  """A name stack as JAX prints it, read into a `Scope`.
-
-  Args:
-    stack: the name stack.
-    marked: whether `METHOD` marks Linen's methods, as `naming` does; otherwise a class's name tells: `NIN.features`.
-  """
+def parse(stack: str) -> Scope:
+  """A name stack as JAX prints it, read into a `Scope`."""
   parts, transposed, recomputed = [], False, False
   pending = _split(stack)[::-1]
   while pending:
@@ -85,8 +79,6 @@ def parse(stack: str, marked: bool = False) -> Scope:
       recomputed = True
     elif not _EINSUM.fullmatch(part):
       parts.append(part)
-      if not marked and _METHOD_OF_CLASS.fullmatch(part):
-        parts.append(METHOD)
   return Scope(tuple(parts), transposed, recomputed)
 
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from nin_jax.cost.program import Operation, Value
+from nin_jax.cost.operation import Operation, Value
 from nin_jax.cost.reach import Dim, Reach, Record, plain
 
 _LARGEST = 1 << 20  # elements of an array of indices that is looked at

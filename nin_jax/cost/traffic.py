@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.core import max_dim, min_dim  # the shapes may be symbolic
 
 from nin_jax.cost.operation import Operation, Value
-from nin_jax.cost.primitives import ELEMENTWISE, MOVEMENT, SCATTERS, SEAMS
+from nin_jax.cost.primitives import COPIES, ELEMENTWISE, MOVEMENT, SCATTERS, SEAMS
 
 # The same data under another shape or name, or data that whoever reads it makes on the spot.
 _VIEWS = SEAMS | {
@@ -22,9 +22,7 @@ _VIEWS = SEAMS | {
   "random_split", "random_unwrap", "random_wrap", "reshape", "sharding_constraint", "squeeze", "stop_gradient", "tie",
 }  # fmt: skip
 _ALIASES = _VIEWS - {"broadcast", "broadcast_in_dim", "empty", "empty2", "iota"}
-_ALIGNED = ELEMENTWISE | _VIEWS | {
-  "conj", "convert_element_type", "copy", "copy_p", "imag", "real", "reduce_precision", "rev", "transpose"
-}  # fmt: skip
+_ALIGNED = ELEMENTWISE | COPIES | _VIEWS | {"rev", "transpose"}
 _LOOKUPS = {"slice", "dynamic_slice", "gather"}
 _UPDATES = SCATTERS | {"dynamic_update_slice", "scatter"}
 
@@ -35,6 +33,17 @@ _ALL = "all"
 def moves(operation: Operation) -> bool:
   """Whether an operation moves data, and does nothing else."""
   return operation.primitive in MOVEMENT and operation.primitive not in _VIEWS
+
+
+def repeated(value: Value) -> bool:
+  """Whether a value is an array that was made larger by repeating it; one number everywhere is none."""
+  operation = value.producer
+  while operation and operation.inputs and operation.primitive in _ALIASES:
+    value = operation.inputs[operation.outputs.index(value)]
+    operation = value.producer
+  if not operation or operation.primitive not in ("broadcast", "broadcast_in_dim"):
+    return False
+  return bool(operation.inputs[0].shape) and operation.inputs[0].elements != value.elements
 
 
 class Traffic:
@@ -70,24 +79,27 @@ class Traffic:
     for value, crossings in self._crossing.items():
       self.bytes += value.size(_crossed(value, crossings))
 
-  def _write(self, value: Value) -> None:
-    """A value leaves the layer: adds what of it is new in memory."""
+  def _write(self, value: Value, trips: int = 1) -> None:
+    """A value leaves the layer, that of the last of so many trips: adds what of it is new in memory."""
     if value not in self._inside or value in self._written:
       return
     self._written.add(value)
     operation = value.producer
     if operation.primitive in _ALIASES and operation.inputs:
-      self._write(operation.inputs[operation.outputs.index(value)])
+      made = operation.inputs[operation.outputs.index(value)]
+      if operation.primitive == "loop_carry" and made in self._inside:
+        trips *= max_dim(1, made.producer.repeats // operation.repeats)
+      self._write(made, trips)
     elif operation.primitive in _UPDATES and not self._kept(operation.inputs[0], operation):
       self._replaced.add(operation)
       self.bytes += value.size(_update(operation).elements) * operation.repeats
       self._write(operation.inputs[0])
     else:
       self._read[value][_ALL] = value.elements
-      self.bytes += value.bytes * operation.repeats
+      self.bytes += value.bytes * max_dim(1, operation.repeats // trips)
 
   def _pass_on(self, operation: Operation) -> None:
-    """What is read of an operation's results is read of its operands."""
+    """Passes the parts that are read of an operation's results on to its operands."""
     for i, value in enumerate(operation.inputs):
       parts = self._of_operand(operation, i, value)
       if operation in self._replaced:
@@ -117,7 +129,7 @@ class Traffic:
 
 
 def _places(operations: Sequence[Operation]) -> dict[Operation, Hashable]:
-  """Where each lookup looks: equal for the same place, even if its index is worked out twice."""
+  """The places that lookups look at: equal for the same place, even if its index is worked out twice."""
   numbers: dict[Hashable, int] = {}
   of_value: dict[Value, Hashable] = {}
   places: dict[Operation, Hashable] = {}
@@ -132,7 +144,7 @@ def _places(operations: Sequence[Operation]) -> dict[Operation, Hashable]:
 
 
 def _for_update(operation: Operation, i: int, value: Value) -> Parts:
-  """What an update in place reads of operand i: all that it writes and where, and the old values that it adds to."""
+  """The parts of operand i that an update in place reads: what it writes and where, and old values that it adds to."""
   if i > 0:
     return {_ALL: value.elements}
   return {operation: _update(operation).elements} if operation.primitive in SCATTERS else {}

@@ -22,7 +22,7 @@ MISSING_ON_COLAB = "# Colab has none of these."  # ends the part of constraints-
 
 
 def python(*arguments) -> str:
-  """What a command of the environment's Python writes to stdout."""
+  """The stdout of a command of the environment's Python."""
   command = [VENV / "bin" / "python", *arguments]
   environment = os.environ | {"JAX_PLATFORMS": "cpu"}
   return subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout

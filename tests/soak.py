@@ -66,7 +66,7 @@ def checks_are_there() -> bool:
 
 
 class Case(NamedTuple):
-  """What one process differs in from others."""
+  """The settings of one process."""
 
   instructions: str = ""
   threads: int = 2

@@ -1,4 +1,4 @@
-"""What `cost.analyze` takes: keyword and static arguments, objects that are no arrays, parameters in many forms."""
+"""The arguments of `cost.analyze`: keyword and static ones, objects that are no arrays, parameters in many forms."""
 
 import functools
 

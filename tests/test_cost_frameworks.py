@@ -246,7 +246,7 @@ def test_work_in_no_scope_is_noted():
   assert "jax.named_scope" in unscoped
   assert "32 parameters join no layer" in apart
   assert apart.endswith("a, b")
-  assert cost.analyze(jnp.matmul, array(2, 4), array(4, 4)).notes == (), "one product is told apart"
+  assert cost.analyze(jnp.matmul, array(2, 4), array(4, 4)).notes == (), "one product needs no scope"
 
 
 def test_real_haiku():

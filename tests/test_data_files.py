@@ -1,4 +1,4 @@
-"""Files that can't be read are broken images, named or skipped and counted; what is left out of a folder is told."""
+"""Files that can't be read are broken images, named or skipped and counted; files left out of a folder are reported."""
 
 import contextlib
 import os

@@ -14,7 +14,7 @@ from nin_jax.cost.reach import Reach, Record, plain
 def propagate(program: Program, image: Value, flow: Dataflow | None = None) -> dict[Value, Record]:
   """The record of every forward value that depends on the image; what is missing does not depend on it.
 
-  The records are along the spatial axes of the image, in its order; see `layout` for how they are told.
+  The records are along the spatial axes of the image, in its order; see `layout` for how they are found.
 
   Args:
     program: the traced function.

@@ -162,7 +162,7 @@ class Folder:
     return self._listed(files.directories, path)
 
   def _listed(self, listing: Callable[[Path], Any], path: Path) -> Any:
-    """What a function of `files` finds in a directory."""
+    """The result of a function of `files` on a directory."""
     try:
       return listing(path)
     except OSError as error:

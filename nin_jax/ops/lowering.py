@@ -25,7 +25,7 @@ FORWARD, KERNEL = "forward", "kernel"
 
 
 class _Asked(NamedTuple):
-  """What is asked for: one of `LOWERINGS` or `AUTO`; whether a loop is traced."""
+  """The request of a context: one of `LOWERINGS` or `AUTO`, and whether a loop is traced."""
 
   lowering: str = AUTO
   looped: bool = False

@@ -37,7 +37,7 @@ def opened(root, tmp_path, **changes):
 
 
 def read_all(pipeline):
-  """What is done with a set: its images are trained on and evaluated."""
+  """Trains on the images of a set and evaluates them."""
   for number in range(4):
     pipeline.train_batch(number)
   list(pipeline.eval_batches("train", 4))

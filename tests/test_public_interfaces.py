@@ -1,4 +1,4 @@
-"""What touches memory is public: nothing reaches into JAX, and no program calls what JAX does not offer."""
+"""Only public interfaces: no module reaches into JAX's internals, and no program has a custom call."""
 
 import ast
 import re

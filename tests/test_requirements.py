@@ -89,7 +89,7 @@ def test_a_replaced_package_is_found_by_any_spelling():
 
 @pytest.fixture
 def interpreter(tmp_path):
-  """What .ci/interpreter prints, with only these commands and these versions of pyenv's on the machine."""
+  """The output of .ci/interpreter, with only these commands and these versions of pyenv's on the machine."""
 
   def write(path, body):
     path.parent.mkdir(parents=True, exist_ok=True)

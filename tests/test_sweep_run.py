@@ -206,7 +206,7 @@ def test_events_travel_as_json():
 
 @pytest.mark.parametrize(("number", "submissions"), [(signal.SIGSEGV, 1), (signal.SIGABRT, 1), (signal.SIGKILL, 3)])
 def test_a_worker_that_crashes_in_native_code_fails_its_trials_at_once(tmp_path, number, submissions):
-  """What was computed there may be wrong; SIGKILL comes from outside, and is tried again."""
+  """A crash may follow wrong results, so it is final; SIGKILL comes from outside, so it is retried."""
   submitted = []
 
   class Crashing(pool.Pool):

@@ -11,6 +11,7 @@ import threading
 import pytest
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
+END = b"\0"
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -38,6 +39,7 @@ class Terminal:
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
     self.stream = os.fdopen(slave, "w")
     self._content = b""
+    self._drained = threading.Event()
     self._reader = threading.Thread(target=self._read)
     self._reader.start()
 
@@ -45,14 +47,20 @@ class Terminal:
     try:
       while content := os.read(self._master, 4096):
         self._content += content
+        if self._content.endswith(END):
+          self._drained.set()
     except OSError:  # how Linux ends a pseudo-terminal
       pass
 
   def close(self):
+    """Closes it once all is read: some kernels drop what still waits in a pseudo-terminal that is closed."""
+    self.stream.write(END.decode())
+    self.stream.flush()
+    assert self._drained.wait(60), "the terminal's reader is stuck"
     self.stream.close()
     self._reader.join()
     os.close(self._master)
-    self.text = self._content.decode()
+    self.text = self._content.removesuffix(END).decode()
 
   def frames(self):
     """Each state of the line that stays in place, and each line printed above it."""

@@ -9,13 +9,12 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from nin_jax import config as configs
-from nin_jax import crashes, streams, temporary
+from nin_jax import crashes, paths, streams, temporary
 from nin_jax.errors import ConfigError, line
 
 # How ml_collections says that a value is of the wrong type → what is accepted.
@@ -220,6 +219,6 @@ def _run_config(argv: Sequence[str]) -> ConfigDict | None:
   if not directory or "=" in _config_word(argv):
     return None
   try:
-    return configs.from_json((Path(directory).expanduser() / "config.json").read_text(encoding="utf-8"))
-  except (OSError, ValueError, RuntimeError, RecursionError):  # main tells of it: flags come first
+    return configs.from_json((paths.directory("--workdir", directory) / "config.json").read_text(encoding="utf-8"))
+  except (OSError, ValueError, RecursionError):  # main tells of it: flags come first
     return None

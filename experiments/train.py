@@ -4,11 +4,11 @@ python -m experiments.train --config=configs/inception_digits.py --workdir=workd
 """
 
 import sys
-from pathlib import Path
 
 from absl import flags
 
 from experiments import command, processes
+from nin_jax import paths
 
 CONFIG = command.define_config()
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the run's files go.", required=True)
@@ -19,7 +19,7 @@ def main() -> int:
   from nin_jax import train  # here, so that a mistake in a flag is told at once
 
   again = command.again()
-  ended = (Path(WORKDIR.value).expanduser() / "result.json").exists()
+  ended = (paths.directory("--workdir", WORKDIR.value) / "result.json").exists()
   try:
     result = train.train_and_evaluate(CONFIG.value, WORKDIR.value, PROFILE.value, command.overrides())
   except train.Interrupted as interrupted:

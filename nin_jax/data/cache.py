@@ -1,6 +1,7 @@
 """Arrays kept on disk between runs: each entry is a directory of .npy files beside one JSON file."""
 
 import contextlib
+import functools
 import hashlib
 import json
 import logging
@@ -14,15 +15,38 @@ from pathlib import Path
 
 import numpy as np
 
+from nin_jax import paths, temporary
+
 WRITING = ".writing-"  # begins the names of directories that are not finished
 _ABANDONED_SECONDS = 86_400
 
 
 def directory(cache_dir: str) -> Path:
-  """Returns cache_dir, or where that is "" $XDG_CACHE_HOME/nin_jax, or ~/.cache/nin_jax."""
+  """Returns cache_dir, or where that is "" the user's, see `own`; without one, a directory that the process removes.
+
+  Raises:
+    ConfigError: cache_dir is no directory that this user may enter.
+  """
   if cache_dir:
-    return Path(cache_dir).expanduser()
-  return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nin_jax"
+    return paths.directory("data.cache_dir", cache_dir)
+  return own() or process_directory()
+
+
+def own() -> Path | None:
+  """Returns $XDG_CACHE_HOME/nin_jax, or ~/.cache/nin_jax; None where this user has no home."""
+  if root := os.environ.get("XDG_CACHE_HOME"):
+    return Path(root) / "nin_jax"
+  try:
+    return Path.home() / ".cache" / "nin_jax"
+  except RuntimeError:
+    return None
+
+
+@functools.cache
+def process_directory() -> Path:
+  """Returns a directory that lasts as long as the process, with a warning at the first call."""
+  logging.warning("This user has no home, and data.cache_dir is not set: the cache ends with the process.")
+  return temporary.directory()
 
 
 def load_or_make(
@@ -41,7 +65,7 @@ def load_or_make(
   """
   key_json = json.dumps(key, sort_keys=True)
   entry = root / f"{name}-{hashlib.sha256(key_json.encode()).hexdigest()[:16]}"
-  if entry.is_dir():
+  if os.path.isdir(entry):  # Path.is_dir raises where the cache is closed to this user
     try:
       return _read(entry, key_json)
     except Exception as error:  # whatever a damaged file leads to

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from nin_jax import paths
 from nin_jax.data import files
 from nin_jax.errors import ConfigError, line
 
@@ -49,10 +50,12 @@ class Folder:
   def __init__(self, config_data):
     self._config = config_data
     given = config_data.name.removeprefix(PREFIX)
-    self.path = Path(config_data.dir).expanduser() / Path(given).expanduser()
-    if not given or not os.path.isdir(self.path):
-      found = f"; {self.path.absolute()} is {files.kind(self.path)}" if given else ""
-      raise self._mistake(_LAYOUT + found)
+    if not given:
+      raise self._mistake(_LAYOUT)
+    root = paths.directory("data.dir", config_data.dir) if config_data.dir else Path()
+    self.path = root / paths.directory("data.name", given)
+    if not self.path.is_dir():
+      raise self._mistake(f"{_LAYOUT}; {self.path.absolute()} is {files.kind(self.path)}")
     self.path = self.path.resolve()
     self.name = "folder-" + (re.sub(r"[^\w.-]+", "-", self.path.name) or "root")
     self.shape = (None, None, 3)

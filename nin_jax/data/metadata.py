@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Iterator
 
+from nin_jax import paths
 from nin_jax.data import examples, normalize, whitening
 from nin_jax.errors import ConfigError, refuse
 
@@ -84,6 +85,11 @@ def mistakes(config_data) -> Iterator[ConfigError]:
       yield mistake(name, f"one of {', '.join(choices)}")
   if not 0 <= config_data.image_size <= MAX_SIZE:
     yield mistake("image_size", f"a number of pixels up to {MAX_SIZE}, or 0 for the images as they are")
+  if config_data.cache_dir:
+    try:
+      paths.directory("data.cache_dir", config_data.cache_dir)
+    except ConfigError as error:
+      yield error
   if config_data.channels not in (0, 1, 3):
     yield mistake("channels", "1 (grey), 3 (RGB), or 0 for those of the set")
   if config_data.batch_size < 1:

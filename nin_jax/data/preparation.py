@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from nin_jax import paths
 from nin_jax.data import source
 from nin_jax.errors import ConfigError
 
@@ -27,12 +28,14 @@ def prepare(name: str, data_dir: str = "") -> str:
   """
   if "://" not in data_dir and data_dir:
     try:
-      Path(data_dir).expanduser().mkdir(parents=True, exist_ok=True)
+      source.for_tfds("--data_dir", paths.directory("--data_dir", data_dir)).mkdir(parents=True, exist_ok=True)
     except OSError as error:
       raise ConfigError("--data_dir", data_dir, f"a directory that can be made: {error}") from None
   config_data = ConfigDict({"name": name, "dir": data_dir, "cache_dir": data_dir})
   try:
     directory = source.data_dir(config_data)
+    if directory.startswith("~"):
+      raise ConfigError("--data_dir", data_dir, "a directory, as this user has no home")
     if name == source.DIGITS:
       from nin_jax.data import digits
 

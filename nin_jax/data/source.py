@@ -4,10 +4,12 @@ import difflib
 import os
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nin_jax import paths
 from nin_jax.data import cache, decode, trust
 from nin_jax.data.faults import DamagedRecords
 from nin_jax.errors import ConfigError
@@ -24,15 +26,26 @@ def data_dir(config_data) -> str:
   """Returns the directory that TFDS sets lie in: data.dir, or $TFDS_DATA_DIR, or ~/tensorflow_datasets.
 
   Raises:
-    ConfigError: data.dir is given and does not exist.
+    ConfigError: data.dir is given and does not exist, or can't be entered.
   """
   from etils import epath
 
   given = config_data.dir
-  if given and not epath.Path(given).expanduser().is_dir():
+  if not given:
+    return os.path.expanduser(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+  directory = epath.Path(given) if "://" in given else for_tfds("data.dir", paths.directory("data.dir", given))
+  if not directory.is_dir():
     raise ConfigError("data.dir", given, "an existing directory of prepared TFDS sets")
-  path = given or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-  return os.fspath(epath.Path(path).expanduser())
+  return os.fspath(directory)
+
+
+def for_tfds(field: str, directory: Path) -> Path:
+  """Returns the directory; raises ConfigError where TFDS and ArrayRecord can't be given its path."""
+  if not paths.is_utf8(directory):
+    raise ConfigError(field, str(directory), "for TFDS sets, a directory whose path is UTF-8")
+  if paths.is_url(directory):
+    raise ConfigError(field, str(directory), "another path, as TFDS takes this one for that of a cloud bucket")
+  return directory
 
 
 def builder(config_data) -> "tfds.core.DatasetBuilder":
@@ -85,13 +98,14 @@ def prepared(config_data) -> "tfds.core.DatasetBuilder":
   if found.name == DIGITS:
     from nin_jax.data import digits
 
-    return digits.prepare(cache.directory(config_data.cache_dir) / "tfds")
+    return digits.prepare(for_tfds("data.cache_dir", cache.directory(config_data.cache_dir)) / "tfds")
   name, directory = config_data.name, data_dir(config_data)
   command = f"python -m experiments.prepare_data --name={name} --data_dir={directory}"
   if (found.data_path / _DESCRIPTION).exists():
     found_there = f"{found.data_path} holds it as {found.info.file_format.value}: move that away, then run {command}"
     raise ConfigError("data.name", name, f"a set prepared as ArrayRecord; {found_there}")
-  others = sorted(path.name for path in found.data_path.parent.glob("*.*.*")) if found.data_path.parent.is_dir() else []
+  there = found.data_path.parent  # its iterdir, as epath's glob takes the whole path for a pattern
+  others = sorted(path.name for path in there.iterdir() if path.name.count(".") == 2) if there.is_dir() else []
   present = f" (versions there: {', '.join(others)}; choose one with data.name=NAME:VERSION)" if others else ""
   raise ConfigError("data.name", name, f"a set prepared in {directory}{present}; prepare it with: {command}")
 
@@ -217,8 +231,13 @@ def records(config_data, found: "tfds.core.DatasetBuilder", split_field: str) ->
 def fingerprint(found: "tfds.core.DatasetBuilder") -> dict[str, object]:
   """Returns what identifies the contents of a prepared set: its description and the sizes of its files."""
   texts = [(found.data_path / name).read_text(encoding="utf-8") for name in (_DESCRIPTION, "features.json")]
-  files = sorted((path.name, path.stat().length) for path in found.data_path.iterdir())
+  files = sorted((path.name, _length(path)) for path in found.data_path.iterdir())
   return {"name": found.info.full_name, "description": texts, "files": files}
+
+
+def _length(path) -> int:
+  """The bytes of a file; not from epath where it needn't, whose `stat` fails where the owner has no name."""
+  return path.stat().length if "://" in os.fspath(path) else os.stat(path).st_size
 
 
 def _line(text: str) -> str:

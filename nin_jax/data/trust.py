@@ -8,7 +8,8 @@ from nin_jax.errors import ConfigError
 _PACKAGE = "tensorflow_datasets."
 _CLASS_KEYS = ("pythonClassName", "python_class_name", "type")  # protobuf reads both; the last is of old sets
 _JSON_KEYS = ("json", "content")  # hold JSON as text
-_PLACES = ("features.json", "*/features.json", "*/*/features.json")  # NAME/VERSION, NAME/VARIANT/VERSION
+_DESCRIPTION = "features.json"
+_DEPTH = 2  # of the description below NAME: NAME/VERSION, NAME/VARIANT/VERSION
 
 
 def check(config_data, directory) -> None:
@@ -19,9 +20,14 @@ def check(config_data, directory) -> None:
     directory: the set's, data.dir/NAME, an etils.epath.Path; it need not exist.
 
   Raises:
-    ConfigError: a features.json there is no JSON, or names a class of another package.
+    ConfigError: a features.json there is no JSON, or names a class of another package; a directory can't be listed.
   """
-  for path in sorted(path for pattern in _PLACES for path in directory.glob(pattern)):
+  try:
+    descriptions = sorted(_descriptions(directory, _DEPTH))
+  except OSError as error:
+    accepted = f"a directory of prepared TFDS sets that can be listed ({error})"
+    raise ConfigError("data.dir", config_data.dir, accepted) from None
+  for path in descriptions:
     try:
       foreign = next(
         (name for name in _classes(json.loads(path.read_text(encoding="utf-8"))) if not name.startswith(_PACKAGE)), None
@@ -31,6 +37,16 @@ def check(config_data, directory) -> None:
     if foreign is not None:
       accepted = f"sets described by TFDS's own features alone; {path} names {foreign!r}, which would be imported"
       raise ConfigError("data.dir", config_data.dir, accepted)
+
+
+def _descriptions(directory, depth: int) -> Iterator:
+  """Every description in a directory and so many levels below: `glob` would take brackets in its path for a pattern."""
+  if (directory / _DESCRIPTION).exists():
+    yield directory / _DESCRIPTION
+  if depth and directory.is_dir():
+    for child in directory.iterdir():
+      if child.is_dir():
+        yield from _descriptions(child, depth - 1)
 
 
 def _classes(value: object) -> Iterator[str]:

@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from nin_jax import paths
 from nin_jax.errors import ConfigError, line
 from nin_jax.train import processes
 from nin_jax.train.storage import WorkdirError
@@ -54,15 +55,16 @@ class Checkpoints:
       import orbax.checkpoint as ocp  # here and below: a quarter of the time that it takes to import this package
 
       directory.mkdir(exist_ok=True)
-      self._manager = ocp.CheckpointManager(
-        directory,
-        options=ocp.CheckpointManagerOptions(
-          preservation_policy=self._policy,
-          create=False,
-          cleanup_tmp_directories=not read_only,
-          multiprocessing_options=ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0}),
-        ),
+      options = ocp.CheckpointManagerOptions(
+        preservation_policy=self._policy,
+        create=False,
+        cleanup_tmp_directories=not read_only,
+        multiprocessing_options=ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0}),
       )
+      with contextlib.ExitStack() as opened:
+        spelling = opened.enter_context(paths.literal("--workdir", self._workdir))
+        self._manager = ocp.CheckpointManager(spelling / "checkpoints", options=options)
+        self._opened = opened.pop_all()  # closed after the manager, which goes by this spelling
     except OSError as error:
       raise WorkdirError(f"{directory} can't be written: {error.strerror or error}") from error
 
@@ -217,7 +219,7 @@ class Checkpoints:
   def __exit__(self, kind: type | None, *_: Any) -> None:
     if self._manager:
       # Where an error is on its way out already, the same one from here would hide it.
-      with contextlib.suppress(Exception) if kind else self._writing():
+      with self._opened, contextlib.suppress(Exception) if kind else self._writing():
         self._manager.close()
 
 

@@ -12,7 +12,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from nin_jax import paths
 from nin_jax.data import cache
+from nin_jax.errors import ConfigError
 
 # A quarter of the time of compilation, for what runs once.
 _QUICK = {"xla_backend_optimization_level": 1, "xla_cpu_use_fusion_emitters": False}
@@ -31,6 +33,7 @@ _FAST = {"float32": {_YNNPACK: "LIBRARY_FUSION_TYPE_REDUCE"}, "bfloat16": {}}
 
 MAX_BYTES = 2**30  # of what is kept: some hundred networks; what was used longest ago goes first
 _ABANDONED_SECONDS = 60
+_spelled = contextlib.ExitStack()  # what is open as long as the process
 
 
 def keep_compiled() -> None:
@@ -42,8 +45,16 @@ def keep_compiled() -> None:
   """
   if jax.config.jax_compilation_cache_dir:
     return
-  directory = cache.directory("") / "programs"
-  jax.config.update("jax_compilation_cache_dir", str(directory))
+  own = cache.own()
+  if own is None:
+    return
+  directory = own / "programs"
+  try:
+    directory.mkdir(parents=True, exist_ok=True)
+    spelling = _spelled.enter_context(paths.literal("XDG_CACHE_HOME", directory))
+  except (OSError, ConfigError):  # JAX would warn of each program
+    return
+  jax.config.update("jax_compilation_cache_dir", str(spelling))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # the small ones take a quarter of a warm start
   if importlib.util.find_spec("filelock"):  # JAX's lock, which its bound on the size takes
     jax.config.update("jax_compilation_cache_max_size", MAX_BYTES)

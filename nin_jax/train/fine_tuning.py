@@ -1,7 +1,6 @@
 """Training that starts from the network of another run."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -9,6 +8,7 @@ import numpy as np
 from flax import traverse_util
 from ml_collections import ConfigDict
 
+from nin_jax import paths
 from nin_jax.errors import ConfigError
 from nin_jax.train import averaging, processes, workdir
 from nin_jax.train.checkpoint import Checkpoints
@@ -19,8 +19,13 @@ FIELD = "train.init_from"
 
 def mistakes(directory: str) -> Iterator[ConfigError]:
   """Yields what is wrong with `train.init_from` at first sight; quick, to be done before anything is read."""
-  if directory and not (Path(directory).expanduser() / "config.json").is_file():
-    yield ConfigError(FIELD, directory, 'the workdir of a run, or ""')
+  if not directory:
+    return
+  try:
+    if not (paths.directory(FIELD, directory) / "config.json").is_file():
+      yield ConfigError(FIELD, directory, 'the workdir of a run, or ""')
+  except ConfigError as error:
+    yield error
 
 
 def start(state: TrainState, config: ConfigDict) -> tuple[TrainState, list[str]]:

@@ -13,6 +13,7 @@ from typing import IO, Any
 
 from ml_collections import ConfigDict
 
+from nin_jax import paths
 from nin_jax.config import from_json
 from nin_jax.errors import ConfigError
 from nin_jax.train.storage import write_json
@@ -42,11 +43,9 @@ def locate(directory: str | Path) -> Path:
   """The directory as typed, ~ expanded.
 
   Raises:
-    ConfigError: it is not of this file system.
+    ConfigError: it is none of this file system that this user may enter.
   """
-  if "://" in str(directory):
-    raise ConfigError("--workdir", str(directory), "a directory of this machine's file system")
-  return Path(directory).expanduser()
+  return paths.directory("--workdir", directory)
 
 
 @contextlib.contextmanager
@@ -174,7 +173,7 @@ def result(directory: Path, config: ConfigDict) -> dict | None:
     ConfigError: the run that has ended is of another config.
   """
   path = directory / "result.json"
-  if not path.exists():
+  if not os.path.exists(path):  # Path.exists raises where the directory is closed, as a trial's may be
     return None
   compare(directory, config)
   return _read(path)

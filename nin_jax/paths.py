@@ -1,0 +1,84 @@
+"""Paths: as users type them, and as libraries take them."""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from nin_jax.errors import ConfigError
+
+_BELOW = Path("x" * 100, "x" * 100)  # longer than what is written below a directory
+_NOT_LITERAL = re.compile(r"[*?\[\\]|:(/|$)")
+
+
+def directory(field: str, typed: str | Path) -> Path:
+  """Returns the directory that was typed into a field, ~ expanded; it need not exist.
+
+  The one way from text to a `Path`: on what it returns, `exists` and the like raise nothing.
+
+  Args:
+    field: the config's field or the flag, for the error.
+    typed: not empty.
+
+  Raises:
+    ConfigError: it is empty, a URL, or no path that this user may look below: a directory above it or itself is closed
+      to the user or a file, a name is too long, it holds a NUL, or its ~USER is unknown.
+  """
+  text = os.fspath(typed)
+  if not text or "://" in text:
+    raise ConfigError(field, text, "a directory of this machine's file system")
+  try:
+    path = Path(text).expanduser()
+    os.stat(path / _BELOW)
+  except FileNotFoundError:
+    return path
+  except (OSError, ValueError, RuntimeError) as error:
+    reason = getattr(error, "strerror", None) or error
+    raise ConfigError(field, text, f"a directory that this user may enter ({reason})") from error
+  return path
+
+
+@contextlib.contextmanager
+def literal(field: str, path: Path) -> Iterator[Path]:
+  r"""Gives an absolute spelling of an existing directory that libraries take literally, valid within the block.
+
+  Orbax and JAX look for files by patterns that begin with the directory's path, so [run]1 is another one to them;
+  TensorStore takes \ for /, and UTF-8 alone; Orbax takes gs:/x, and etils /gs/x, for gs://x. What is none of that is
+  given as it is, the rest by a descriptor, in this process alone.
+
+  Args:
+    field: the config's field or the flag, for the error.
+    path: of the directory.
+
+  Raises:
+    ConfigError: there is no such spelling on this system.
+    OSError: the directory can't be opened.
+  """
+  path = path.absolute()
+  if not _NOT_LITERAL.search(str(path)) and is_utf8(path) and not is_url(path):
+    yield path
+    return
+  descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+  try:
+    spelling = Path(f"/proc/self/fd/{descriptor}")
+    if not spelling.is_dir():
+      raise ConfigError(field, str(path), r"on this system a path in UTF-8 without *, ?, [, \ and :/ in it")
+    yield spelling
+  finally:
+    os.close(descriptor)
+
+
+def is_utf8(path: Path) -> bool:
+  """Whether the bytes of a path are those that a library gets which encodes it as UTF-8."""
+  try:
+    return str(path).encode() == os.fsencode(path)
+  except UnicodeEncodeError:
+    return False
+
+
+def is_url(path: Path) -> bool:
+  """Whether etils, and so Orbax and TFDS, take a path of this file system for a URL, as /gs/bucket."""
+  from etils import epath
+
+  return os.fspath(epath.Path(path)) != os.fspath(path)

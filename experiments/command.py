@@ -135,7 +135,8 @@ def explain(error: BaseException, argv: Sequence[str]) -> str:
   if isinstance(error, flags.Error) and "Error whilst parsing config file" not in text:
     return text
   if isinstance(error, OSError):
-    return f"{_config_word(argv)}: accepted is a config file that can be read, as configs/inception_digits.py"
+    colon = "; what follows a colon is no part of its name" if ":" in _config_word(argv) else ""
+    return f"{_config_word(argv)}: accepted is a config file that can be read, as configs/inception_digits.py{colon}"
   if isinstance(error, SystemExit):
     return f"{_config_word(argv)}: accepted is a file that gives a config; this one exits"
   return f"{_config_word(argv)}: the file can't be read: {_cause(error, argv)}"

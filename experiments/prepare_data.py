@@ -6,6 +6,8 @@
 Any set of images with one label each will do: https://www.tensorflow.org/datasets/catalog/overview#image_classification
 """
 
+import shlex
+
 from absl import flags
 
 from experiments import command
@@ -21,7 +23,7 @@ def main() -> None:
 
   directory = data.prepare(NAME.value, DATA_DIR.value)
   print(f"{NAME.value} lies in {directory}. To train on it, add to the command of experiments.train:")
-  print(f"  --config.data.name={NAME.value} --config.data.dir={directory}")
+  print(" ", shlex.join([f"--config.data.name={NAME.value}", f"--config.data.dir={directory}"]))
 
 
 if __name__ == "__main__":

@@ -28,12 +28,14 @@ def directory(field: str, typed: str | Path) -> Path:
   text = os.fspath(typed)
   if not text or "://" in text:
     raise ConfigError(field, text, "a directory of this machine's file system")
+  path = Path(os.path.expanduser(text))  # not pathlib's, to which ./~ is ~ too
   try:
-    path = Path(text).expanduser()
+    if text.startswith("~") and str(path).startswith("~"):
+      raise ValueError(f"no home directory is known for {path.parts[0]}")
     os.stat(path / _BELOW)
   except FileNotFoundError:
     return path
-  except (OSError, ValueError, RuntimeError) as error:
+  except (OSError, ValueError) as error:
     reason = getattr(error, "strerror", None) or error
     raise ConfigError(field, text, f"a directory that this user may enter ({reason})") from error
   return path

@@ -50,14 +50,15 @@ class Folder:
   def __init__(self, config_data):
     self._config = config_data
     given = config_data.name.removeprefix(PREFIX)
-    if not given:
-      raise self._mistake(_LAYOUT)
     root = paths.directory("data.dir", config_data.dir) if config_data.dir else Path()
-    self.path = root / paths.directory("data.name", given)
-    if not self.path.is_dir():
-      raise self._mistake(f"{_LAYOUT}; {self.path.absolute()} is {files.kind(self.path)}")
+    self.path = root / os.path.expanduser(given)
+    if not given or not os.path.isdir(self.path):
+      found = f"; {self.path.absolute()} is {files.kind(self.path)}" if given else ""
+      raise self._mistake(_LAYOUT + found)
     self.path = self.path.resolve()
-    self.name = "folder-" + (re.sub(r"[^\w.-]+", "-", self.path.name) or "root")
+    self.name = "folder-" + (
+      re.sub(r"[^\w.-]+", "-", self.path.name)[:50] or "root"
+    )  # of at most 255 bytes with a hash
     self.shape = (None, None, 3)
     names = [name for name in _split_names(config_data.train_split) if os.path.isdir(self.path / name)]
     self._has_splits = any(self._directories(self.path / name) for name in names)

@@ -3,6 +3,7 @@
 import difflib
 import os
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,7 +43,7 @@ def data_dir(config_data) -> str:
 def for_tfds(field: str, directory: Path) -> Path:
   """Returns the directory; raises ConfigError where TFDS and ArrayRecord can't be given its path."""
   if not paths.is_utf8(directory):
-    raise ConfigError(field, str(directory), "for TFDS sets, a directory whose path is UTF-8")
+    raise ConfigError(field, str(directory), "a directory whose path is UTF-8, as TFDS needs")
   if paths.is_url(directory):
     raise ConfigError(field, str(directory), "another path, as TFDS takes this one for that of a cloud bucket")
   return directory
@@ -100,7 +101,7 @@ def prepared(config_data) -> "tfds.core.DatasetBuilder":
 
     return digits.prepare(for_tfds("data.cache_dir", cache.directory(config_data.cache_dir)) / "tfds")
   name, directory = config_data.name, data_dir(config_data)
-  command = f"python -m experiments.prepare_data --name={name} --data_dir={directory}"
+  command = shlex.join(["python", "-m", "experiments.prepare_data", f"--name={name}", f"--data_dir={directory}"])
   if (found.data_path / _DESCRIPTION).exists():
     found_there = f"{found.data_path} holds it as {found.info.file_format.value}: move that away, then run {command}"
     raise ConfigError("data.name", name, f"a set prepared as ArrayRecord; {found_there}")

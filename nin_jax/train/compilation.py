@@ -2,8 +2,11 @@
 
 import contextlib
 import functools
+import grp
 import importlib.util
 import math
+import os
+import pwd
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -56,9 +59,20 @@ def keep_compiled() -> None:
     return
   jax.config.update("jax_compilation_cache_dir", str(spelling))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # the small ones take a quarter of a warm start
-  if importlib.util.find_spec("filelock"):  # JAX's lock, which its bound on the size takes
+  if importlib.util.find_spec("filelock") and _has_names(directory):  # JAX's bound on the size takes a lock
     jax.config.update("jax_compilation_cache_max_size", MAX_BYTES)
     _mend(directory)
+
+
+def _has_names(directory: Path) -> bool:
+  """Whether this user and the directory's have names, which JAX asks for where it bounds the size, by way of etils."""
+  status = directory.stat()
+  try:
+    return all(map(pwd.getpwuid, (status.st_uid, os.geteuid()))) and all(
+      map(grp.getgrgid, (status.st_gid, os.getegid()))
+    )
+  except KeyError:
+    return False
 
 
 def _mend(directory: Path) -> None:

@@ -1,6 +1,7 @@
 """What the layers of each setting's network cost, from the configs of its trials; traced, nothing is computed."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
 
 from nin_jax import data
@@ -58,6 +59,6 @@ def networks(results: Results, settings: Sequence[Setting]) -> Networks:
 
 def _config(results: Results, setting: Setting):
   for result in setting.trials:
-    if (results.directory(result) / "config.json").exists():
+    if os.path.exists(results.directory(result) / "config.json"):
       return read_config(results.directory(result))
   return None

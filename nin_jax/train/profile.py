@@ -1,9 +1,12 @@
 """A trace of some steps, for TensorBoard's profiler or Perfetto."""
 
+import contextlib
 import sys
 from pathlib import Path
 
 import jax
+
+from nin_jax import paths
 
 WARM_UP = 3  # steps that are left out: compilation, and the first use of memory
 
@@ -19,6 +22,7 @@ class Profile:
 
   def __init__(self, directory: Path, start: int, steps: int):
     self._directory, self._steps = directory, steps
+    self._opened = contextlib.ExitStack()
     self._first, self._end = start + 1 + WARM_UP, None  # one after the last, while a trace is under way
 
   def step(self, step: int) -> None:
@@ -26,7 +30,8 @@ class Profile:
     if self._end is not None and step >= self._end:
       self._stop()
     elif self._steps and step >= self._first:
-      jax.profiler.start_trace(str(self._directory))
+      self._directory.mkdir(parents=True, exist_ok=True)
+      jax.profiler.start_trace(str(self._opened.enter_context(paths.literal("--workdir", self._directory))))
       self._end, self._steps = step + self._steps, 0
 
   def _stop(self) -> None:
@@ -38,6 +43,7 @@ class Profile:
     return self
 
   def __exit__(self, *_: object) -> None:
-    self._stop()
+    with self._opened:
+      self._stop()
     if self._steps:
       print(f"no trace: the run ended before step {self._first}, the first to be traced", file=sys.stderr)

@@ -170,10 +170,10 @@ def result(directory: Path, config: ConfigDict) -> dict | None:
   """`result.json` of a run of this config that has ended, or None.
 
   Raises:
-    ConfigError: the run that has ended is of another config.
+    ConfigError: the run that has ended is of another config, or the directory can't be entered.
   """
-  path = directory / "result.json"
-  if not os.path.exists(path):  # Path.exists raises where the directory is closed, as a trial's may be
+  path = locate(directory) / "result.json"
+  if not path.exists():
     return None
   compare(directory, config)
   return _read(path)

@@ -12,32 +12,48 @@ _BELOW = Path("x" * 100, "x" * 100)  # longer than what is written below a direc
 _NOT_LITERAL = re.compile(r"[*?\[\\]|:(/|$)")
 
 
-def directory(field: str, typed: str | Path) -> Path:
-  """Returns the directory that was typed into a field, ~ expanded; it need not exist.
-
-  The one way from text to a `Path`: on what it returns, `exists` and the like raise nothing.
+def expand(field: str, typed: str | Path) -> Path:
+  """Returns the path of a directory that was typed into a field, ~ expanded; it need not exist.
 
   Args:
     field: the config's field or the flag, for the error.
-    typed: not empty.
+    typed: a path of this machine's file system.
 
   Raises:
-    ConfigError: it is empty, a URL, or no path that this user may look below: a directory above it or itself is closed
-      to the user or a file, a name is too long, it holds a NUL, or its ~USER is unknown.
+    ConfigError: it is empty, a URL, too long, or has a NUL or a name that is too long; or its ~USER is unknown.
   """
   text = os.fspath(typed)
   if not text or "://" in text:
     raise ConfigError(field, text, "a directory of this machine's file system")
   path = Path(os.path.expanduser(text))  # not pathlib's, to which ./~ is ~ too
   try:
-    if text.startswith("~") and str(path).startswith("~"):
-      raise ValueError(f"no home directory is known for {path.parts[0]}")
+    if str(path).startswith("~"):
+      if text.startswith("~"):
+        raise ValueError(f"no home directory is known for {path.parts[0]}")
+      path = path.absolute()  # what comes back may be given again
     os.stat(path / _BELOW)
-  except FileNotFoundError:
+  except (FileNotFoundError, PermissionError, NotADirectoryError):
     return path
   except (OSError, ValueError) as error:
     reason = getattr(error, "strerror", None) or error
-    raise ConfigError(field, text, f"a directory that this user may enter ({reason})") from error
+    raise ConfigError(field, text, f"a path that this system has a place for ({reason})") from error
+  return path
+
+
+def directory(field: str, typed: str | Path) -> Path:
+  """Returns the path of a directory that was typed, as `expand`: on it, `exists` and the like raise nothing.
+
+  Raises:
+    ConfigError: as `expand`; or it or what is above it is closed to this user, or a file.
+  """
+  path = expand(field, typed)
+  try:
+    os.stat(path / _BELOW)
+  except FileNotFoundError:
+    return path
+  except OSError as error:
+    accepted = f"a directory that this user may enter ({error.strerror})"
+    raise ConfigError(field, os.fspath(typed), accepted) from error
   return path
 
 

@@ -29,9 +29,11 @@ NAMES = ["[run]1", "[[]", "*", "?", "back\\slash", "gs:", "x:y", "new\nline", "Ã
 
 
 def test_the_home_is_expanded_and_nothing_else(monkeypatch, tmp_path):
-  monkeypatch.setenv("HOME", str(tmp_path))
-  for typed, meant in {"~/x": f"{tmp_path}/x", "./~/x": "~/x", "x/~": "x/~", "[x]*": "[x]*"}.items():
+  monkeypatch.setenv("HOME", "/home/me")
+  monkeypatch.chdir(tmp_path)
+  for typed, meant in {"~/x": "/home/me/x", "./~/x": f"{tmp_path}/~/x", "x/~": "x/~", "[x]*": "[x]*"}.items():
     assert str(paths.directory("--workdir", typed)) == meant
+    assert str(paths.directory("--workdir", meant)) == meant
 
 
 @pytest.mark.parametrize(
@@ -56,7 +58,8 @@ def test_what_is_no_path_is_refused(typed, reason, tmp_path, monkeypatch):
   section.data.cache_dir = section.data.dir = section.train.init_from = typed
   fields = {"--workdir": lambda: workdir.locate(typed), "--step": lambda: workdir.read_config(typed)}
   if typed:
-    fields["data.cache_dir"] = lambda: cache.directory(typed)
+    if "directory" not in reason:  # there is no writing to it: see test_data_digits.py
+      fields["data.cache_dir"] = lambda: cache.directory(typed)
     if "://" not in typed:
       fields["data.dir"] = lambda: data.spec(section.data)
   for use in fields.values():
@@ -206,7 +209,6 @@ for path in (closed, closed + "/x"):
     "storage": lambda: study.open_study(path + "/journal", "x", False),
     "trial": lambda: workdir.result(path, changed()),
     "prepare": lambda: data.prepare("digits", path),
-    "cache_dir": lambda: validation.validate(changed(data_cache_dir=path), 1),
     "dir": lambda: validation.validate(changed(data_dir=path), 1),
     "folder": lambda: validation.validate(changed(data_name="folder:" + path), 1),
     "init_from": lambda: validation.validate(changed(train_init_from=path), 1, begins=True),
@@ -217,6 +219,7 @@ for path in (closed, closed + "/x"):
       assert "ermission denied" in str(error) and "\\n" not in str(error), (name, str(error))
     else:
       raise AssertionError(f"{name} took {path}")
+  assert data.open(changed(data_cache_dir=path).data, seed=0).num_train == 1437  # with a warning
 open(done, "w").close()
 """
 

@@ -25,10 +25,10 @@ def directory(cache_dir: str) -> Path:
   """Returns cache_dir, or where that is "" the user's, see `own`; without one, a directory that the process removes.
 
   Raises:
-    ConfigError: cache_dir is no directory that this user may enter.
+    ConfigError: cache_dir is no path.
   """
   if cache_dir:
-    return paths.directory("data.cache_dir", cache_dir)
+    return paths.expand("data.cache_dir", cache_dir)
   return own() or process_directory()
 
 

@@ -56,9 +56,8 @@ class Folder:
       found = f"; {self.path.absolute()} is {files.kind(self.path)}" if given else ""
       raise self._mistake(_LAYOUT + found)
     self.path = self.path.resolve()
-    self.name = "folder-" + (
-      re.sub(r"[^\w.-]+", "-", self.path.name)[:50] or "root"
-    )  # of at most 255 bytes with a hash
+    short = self.path.name[:50]  # with what is added to it, a file name has 255 bytes at most
+    self.name = "folder-" + (re.sub(r"[^\w.-]+", "-", short) or "root")
     self.shape = (None, None, 3)
     names = [name for name in _split_names(config_data.train_split) if os.path.isdir(self.path / name)]
     self._has_splits = any(self._directories(self.path / name) for name in names)

@@ -87,7 +87,7 @@ def mistakes(config_data) -> Iterator[ConfigError]:
     yield mistake("image_size", f"a number of pixels up to {MAX_SIZE}, or 0 for the images as they are")
   if config_data.cache_dir:
     try:
-      paths.directory("data.cache_dir", config_data.cache_dir)
+      paths.expand("data.cache_dir", config_data.cache_dir)
     except ConfigError as error:
       yield error
   if config_data.channels not in (0, 1, 3):

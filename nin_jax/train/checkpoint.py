@@ -64,7 +64,7 @@ class Checkpoints:
       with contextlib.ExitStack() as opened:
         spelling = opened.enter_context(paths.literal("--workdir", self._workdir))
         self._manager = ocp.CheckpointManager(spelling / "checkpoints", options=options)
-        self._opened = opened.pop_all()  # closed after the manager, which goes by this spelling
+        self._spelled = opened.pop_all()  # closed after the manager, which goes by this spelling
     except OSError as error:
       raise WorkdirError(f"{directory} can't be written: {error.strerror or error}") from error
 
@@ -219,7 +219,7 @@ class Checkpoints:
   def __exit__(self, kind: type | None, *_: Any) -> None:
     if self._manager:
       # Where an error is on its way out already, the same one from here would hide it.
-      with self._opened, contextlib.suppress(Exception) if kind else self._writing():
+      with self._spelled, contextlib.suppress(Exception) if kind else self._writing():
         self._manager.close()
 
 

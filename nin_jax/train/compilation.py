@@ -68,11 +68,11 @@ def _has_names(directory: Path) -> bool:
   """Whether this user and the directory's have names, which JAX asks for where it bounds the size, by way of etils."""
   status = directory.stat()
   try:
-    return all(map(pwd.getpwuid, (status.st_uid, os.geteuid()))) and all(
-      map(grp.getgrgid, (status.st_gid, os.getegid()))
-    )
+    for user, group in ((status.st_uid, status.st_gid), (os.geteuid(), os.getegid())):
+      pwd.getpwuid(user), grp.getgrgid(group)
   except KeyError:
     return False
+  return True
 
 
 def _mend(directory: Path) -> None:

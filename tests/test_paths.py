@@ -44,7 +44,7 @@ def test_the_home_is_expanded_and_nothing_else(monkeypatch, tmp_path):
     "~no_such_user/x": "~no_such_user",
     "n" * 256: "File name too long",
     "n/" * 2000: "File name too long",  # there would be no room for what is in it
-    "a\0b": "null byte",
+    "a\0b": "embedded null",
     "\ud800": "encode",
     "setup/README/x": "Not a directory",
     "setup/README": "Not a directory",
@@ -177,7 +177,7 @@ for size in range(1, 7):
 def test_compiled_programs_stay_bounded_in_a_cache_of_any_name(tmp_path):
   env = environment(XDG_CACHE_HOME=str(tmp_path / "[c]*\\"))
   env.pop("JAX_COMPILATION_CACHE_DIR", None)
-  subprocess.run([sys.executable, "-W", "error", "-c", KEEP], cwd=ROOT, env=env, check=True, timeout=120)
+  subprocess.run([sys.executable, "-W", "error", "-c", KEEP], cwd=ROOT, env=env, check=True, timeout=300)
   sizes = [path.stat().st_size for path in (tmp_path / "[c]*\\" / "nin_jax" / "programs").glob("*-cache")]
   assert 0 < sum(sizes) <= 8_000 < 6 * min(sizes)
 
@@ -234,7 +234,7 @@ def test_what_is_closed_to_this_user_is_refused_in_one_line(tmp_path):
     env=environment(),
     capture_output=True,
     text=True,
-    timeout=120,
+    timeout=300,
     check=False,
   )
   closed.chmod(0o700)
@@ -261,7 +261,7 @@ def test_a_user_without_a_name_and_a_home_trains(small, tmp_path):
     env=environment(),
     capture_output=True,
     text=True,
-    timeout=120,
+    timeout=300,
     check=False,
   )
   assert done.returncode == 0, done.stderr
@@ -283,12 +283,12 @@ def test_the_command_that_resumes_a_run_can_be_pasted_whatever_its_paths(small, 
     said = process.stderr.read()
   assert process.returncode == 128 + signal.SIGTERM, said
   again = said.partition(b"Go on with:\n")[2]
-  resumed = subprocess.run(["bash", "-c", again], cwd=ROOT, env=environment(), capture_output=True, timeout=120)
+  resumed = subprocess.run(["bash", "-c", again], cwd=ROOT, env=environment(), capture_output=True, timeout=300)
   assert resumed.returncode == 0, resumed.stderr
   assert b"damaged" not in resumed.stderr
   ascii_only = environment(LC_ALL="POSIX", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
   evaluate = command("evaluate", b"--workdir=" + directory, f"--config.data.cache_dir={tmp_path}/cache")
-  evaluated = subprocess.run(evaluate, cwd=ROOT, env=ascii_only, capture_output=True, timeout=120)
+  evaluated = subprocess.run(evaluate, cwd=ROOT, env=ascii_only, capture_output=True, timeout=300)
   assert evaluated.returncode == 0, evaluated.stderr
   result = json.loads((tmp_path / ODD / "result.json").read_text())
   assert json.loads(evaluated.stdout)["loss"] == pytest.approx(result["test_loss"], rel=1e-6)

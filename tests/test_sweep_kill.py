@@ -6,4 +6,6 @@ import pytest
 
 @pytest.mark.slow
 def test_a_sweep_that_is_killed_ends_as_an_undisturbed_one(tmp_path):
-  assert {"parent", "worker"} == set(kill_a_sweep.check(kills=5, seed=3, directory=tmp_path))
+  directory = tmp_path / "[k] *?\n'é\\"  # which no part of it may take for a pattern or an escape
+  directory.mkdir()
+  assert {"parent", "worker"} == set(kill_a_sweep.check(kills=5, seed=3, directory=directory))

@@ -15,8 +15,9 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from nin_jax import config as configs
-from nin_jax import crashes, streams, temporary
+from nin_jax import crashes, streams, temporary, whole_files
 from nin_jax.errors import ConfigError, line
+from nin_jax.printable import without_passwords
 
 # How ml_collections says that a value is of the wrong type → what is accepted.
 TYPES = {
@@ -111,9 +112,9 @@ def _leave(number: int, *_: object) -> None:
 
 
 def fail(*messages: object) -> None:
-  """Ends the command as the user's mistakes, a line each."""
+  """Ends the command as the user's mistakes, a line each, which no password is in."""
   for message in messages:
-    print("error:", line(str(message), 2500), file=sys.stderr)
+    print("error:", line(without_passwords(str(message)), 2500), file=sys.stderr)
   sys.exit(2)
 
 
@@ -152,9 +153,11 @@ def _cause(error: BaseException, argv: Sequence[str]) -> str:
 
 
 def again() -> str:
-  """The command line as it was typed."""
+  """The command line as it was typed, but for passwords, for which it has ***."""
   main = sys.modules["__main__"].__spec__
-  return shlex.join([sys.executable, *(["-m", main.name] if main else sys.argv[:1]), *sys.argv[1:]])
+  words = [sys.executable, *(["-m", main.name] if main else sys.argv[:1]), *sys.argv[1:]]
+  shown = list(map(without_passwords, words))
+  return shlex.join(shown) + ("" if shown == words else "\nwith what is *** here")
 
 
 def overrides() -> dict[str, object]:
@@ -220,6 +223,6 @@ def _run_config(argv: Sequence[str]) -> ConfigDict | None:
   if not directory or "=" in _config_word(argv):
     return None
   try:
-    return configs.from_json((Path(directory).expanduser() / "config.json").read_text(encoding="utf-8"))
-  except (OSError, ValueError, RuntimeError, RecursionError):  # main tells of it: flags come first
+    return configs.from_values(whole_files.read_json(Path(directory).expanduser() / "config.json"))
+  except (OSError, ValueError, RuntimeError):  # main tells of it: flags come first
     return None

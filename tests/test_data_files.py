@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nin_jax import config, data
+from nin_jax import config, data, whole_files
 from nin_jax.data import files, opening
 from nin_jax.errors import ConfigError
 
@@ -58,7 +58,7 @@ def pipe(path):
 
 def too_large(path):
   with open(path, "wb") as file:
-    file.truncate(files.MAX_BYTES + 1)
+    file.truncate(whole_files.MAX_BYTES + 1)
 
 
 def postscript(path):

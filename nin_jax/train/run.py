@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from nin_jax.errors import line
 from nin_jax.train import fine_tuning, processes, workdir
 from nin_jax.train.checkpoint import Checkpoints
 from nin_jax.train.costs import Costs
@@ -101,7 +102,7 @@ class Run(contextlib.ExitStack):
       self.state, fresh = fine_tuning.start(self.state, config)
       if processes.first() and self._displays:
         kept = f", but for {', '.join(fresh)}" if fresh else ""
-        print(f"the network is that of {config.train.init_from}{kept}", file=sys.stderr)
+        print(f"the network is that of {line(config.train.init_from)}{kept}", file=sys.stderr)
       self._checkpoints.save(self.state, self.progress)  # the other run may go on: what was begun with stays
 
   def open(self) -> None:

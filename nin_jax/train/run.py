@@ -8,6 +8,7 @@ from typing import Any
 from nin_jax.errors import line
 from nin_jax.train import fine_tuning, processes, workdir
 from nin_jax.train.checkpoint import Checkpoints
+from nin_jax.train.checkpoint_contents import check_progress
 from nin_jax.train.costs import Costs
 from nin_jax.train.display import Display
 from nin_jax.train.journal import Journal
@@ -75,7 +76,7 @@ class Run(contextlib.ExitStack):
   def restore(self) -> int | None:
     """Takes up the newest checkpoint that is whole, and returns its step; None where there is none."""
     self.state = self.setup.first_state()
-    restored = self._checkpoints.restore(self.state)
+    restored = self._checkpoints.restore(self.state, check=check_progress)
     if not restored:
       return None
     self.setup.check_data(restored[1]["data"], resumes=True)

@@ -72,4 +72,6 @@ def _fail(end: Any) -> None:
 
 def _shown(value: object) -> object:
   """A value that the tab has a column for: numbers, truth values and text."""
-  return value if isinstance(value, int | float | str | bool) else spelled(value)
+  return (
+    value if isinstance(value, int | float | bool) else printable(value if isinstance(value, str) else spelled(value))
+  )

@@ -50,6 +50,8 @@ class Checkpoints:
     directory = self._workdir / "checkpoints"
     if not processes.first() or (read_only and not directory.is_dir()):
       return
+    for path in checkpoint_contents.special_files(directory):  # Orbax would read it here
+      raise ConfigError("--workdir", str(workdir), f"a directory with checkpoints; {path} is no regular file")
     try:
       import orbax.checkpoint as ocp  # here and below: a quarter of the time that it takes to import this package
 

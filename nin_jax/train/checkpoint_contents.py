@@ -1,9 +1,10 @@
 """What a checkpoint says that it holds, looked at before it is read: files may be damaged, or come from elsewhere."""
 
+import contextlib
 import math
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +17,18 @@ from nin_jax.checks import is_number
 MOST_RATIO, SMALL = 64, 2**26
 
 
-def file_bytes(directory: Path) -> int:
-  """The size of all files below a directory.
+def special_files(directory: Path) -> Iterator[str]:
+  """The paths of what is neither a directory nor a regular file, links to those apart: a pipe would be waited for."""
+  for path, directories, files in os.walk(directory):
+    for name in directories + files:
+      with contextlib.suppress(OSError):  # a training may be taking out an old one
+        if stat.S_IFMT(os.stat(os.path.join(path, name)).st_mode) not in (stat.S_IFDIR, stat.S_IFREG):
+          yield os.path.join(path, name)
 
-  Raises:
-    ValueError: one is no regular file: a pipe would be waited for.
-    OSError: a directory can't be read.
-  """
-  total = 0
-  for entry in os.scandir(directory):
-    status = entry.stat()
-    if stat.S_ISDIR(status.st_mode) and not entry.is_symlink():
-      total += file_bytes(directory / entry.name)
-    elif stat.S_ISREG(status.st_mode):
-      total += status.st_size
-    else:
-      raise ValueError(f"{entry.name} is not a regular file")
-  return total
+
+def file_bytes(directory: Path) -> int:
+  """The size of all files below a directory; raises OSError."""
+  return sum(path.stat().st_size for path in directory.rglob("*"))
 
 
 def check_arrays(claimed: Any, wanted: Any, stored: int) -> None:

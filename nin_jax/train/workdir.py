@@ -102,7 +102,9 @@ def alone(directory: Path, wait_seconds: float = 0.0) -> Iterator[None]:
 
 
 def _not_writable(directory: Path, error: OSError) -> ConfigError:
-  return ConfigError("--workdir", str(directory), f"a directory that can be made and written to ({error.strerror})")
+  return ConfigError(
+    "--workdir", str(directory), f"a directory that can be made and written to ({error.strerror or error})"
+  )
 
 
 def _lock(lock: IO, directory: Path, until: float) -> None:

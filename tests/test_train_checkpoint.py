@@ -275,6 +275,14 @@ def test_a_pipe_in_a_checkpoint_is_not_waited_for(written, tmp_path, name):
       newest(directory, read_only=read_only)
 
 
+def test_metadata_of_another_type_are_named(written, tmp_path):
+  directory = shutil.copytree(written, tmp_path / "copy")
+  path = directory / "checkpoints" / "4" / "_CHECKPOINT_METADATA"
+  path.write_text(json.dumps(json.loads(path.read_text()) | {"init_timestamp_nsecs": [1]}))
+  with pytest.raises(ConfigError, match=r"--workdir=.*_CHECKPOINT_METADATA is whole \(ValueError"):
+    newest(directory)
+
+
 PROGRESS = {
   "meter": {
     "steps": 1, "loss": math.inf, "accuracy": 0.5, "dead": 0, "seconds": 0.1, "measured_steps": 3, "wall_seconds": 0.5,

@@ -94,7 +94,9 @@ def _pruner() -> optuna.pruners.BasePruner:
 
 def _journal(path: Path) -> BaseStorage:
   if path.exists() and not path.is_file():  # a pipe would be waited for, and a device read without end
-    raise ConfigError("--storage", str(path), "a journal's file, or the URL of a database")
+    raise ConfigError(
+      "--storage", str(path), "a journal's file that can be opened (this is none), or the URL of a database"
+    )
   path.parent.mkdir(parents=True, exist_ok=True)
   lock = Lock(str(path))
   lock.acquire()

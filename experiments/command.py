@@ -14,8 +14,9 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from nin_jax import config as configs
-from nin_jax import crashes, paths, streams, temporary
+from nin_jax import crashes, paths, streams, temporary, whole_files
 from nin_jax.errors import ConfigError, line
+from nin_jax.printable import without_passwords
 
 # How ml_collections says that a value is of the wrong type → what is accepted.
 TYPES = {
@@ -62,11 +63,14 @@ def run(main: Callable[[], int | None], define: Callable[[], None] | None = None
     try:
       # A config file that prints must not disturb what the command prints.
       with contextlib.nullcontext() if helps else contextlib.redirect_stdout(sys.stderr):
+        _check_config_file(argv)
         if define:
           define()
         rest = flags.FLAGS(list(argv))[1:]
         if "config" in flags.FLAGS:
           getattr(flags.FLAGS.config, "lock", None)  # a file that isn't there is told of when the config is touched
+    except ConfigError as error:
+      fail(*error.mistakes)
     except BaseException as error:  # a config file is the user's own code: whatever it raises is for the user to mend
       if helps and isinstance(error, SystemExit):
         raise
@@ -110,9 +114,9 @@ def _leave(number: int, *_: object) -> None:
 
 
 def fail(*messages: object) -> None:
-  """Ends the command as the user's mistakes, a line each."""
+  """Ends the command as the user's mistakes, a line each, which no password is in."""
   for message in messages:
-    print("error:", line(str(message), 2500), file=sys.stderr)
+    print("error:", line(without_passwords(str(message)), 2500), file=sys.stderr)
   sys.exit(2)
 
 
@@ -152,9 +156,11 @@ def _cause(error: BaseException, argv: Sequence[str]) -> str:
 
 
 def again() -> str:
-  """The command line as it was typed."""
+  """The command line as it was typed, but for passwords, for which it has ***."""
   main = sys.modules["__main__"].__spec__
-  return shlex.join([sys.executable, *(["-m", main.name] if main else sys.argv[:1]), *sys.argv[1:]])
+  words = [sys.executable, *(["-m", main.name] if main else sys.argv[:1]), *sys.argv[1:]]
+  shown = list(map(without_passwords, words))
+  return shlex.join(shown) + ("" if shown == words else "\nwith what is *** here")
 
 
 def overrides() -> dict[str, object]:
@@ -205,6 +211,15 @@ def _config_word(argv: Sequence[str]) -> str:
   return "--config"
 
 
+def _check_config_file(argv: Sequence[str]) -> None:
+  """Refuses a pipe or a device as --config: it would be waited for, and a sweep reads the file twice."""
+  path = _config_word(argv).partition("=")[2].partition(":")[0]
+  if os.path.exists(path) and not os.path.isfile(path):
+    raise ConfigError(
+      "--config", path, "a file, as configs/inception_digits.py; this is a directory, a pipe or a device"
+    )
+
+
 def _workdir(argv: Sequence[str]) -> str | None:
   """The last --workdir on the command line."""
   found = None
@@ -220,6 +235,6 @@ def _run_config(argv: Sequence[str]) -> ConfigDict | None:
   if not directory or "=" in _config_word(argv):
     return None
   try:
-    return configs.from_json((paths.directory("--workdir", directory) / "config.json").read_text(encoding="utf-8"))
-  except (OSError, ValueError, RecursionError):  # main tells of it: flags come first
+    return configs.from_values(whole_files.read_json(paths.directory("--workdir", directory) / "config.json"))
+  except (OSError, ValueError):  # main tells of it: flags come first
     return None

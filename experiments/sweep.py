@@ -14,7 +14,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments import command
-from nin_jax.errors import ConfigError
+from nin_jax.errors import ConfigError, line
 
 CONFIG = command.define_config()
 SWEEP = flags.DEFINE_string("sweep", None, "NAME of the config file's function sweep_NAME.", required=True)
@@ -74,7 +74,7 @@ def _train(plan) -> int:
   try:
     record = train(plan, WORKDIR.value, ENGINE.value, WORKERS.value or 0, ADDRESS.value, RETRIES.value, STORAGE.value)
     for trial, error in record.failures().items():
-      print(f"failed: {trial}: {error}", file=sys.stderr)
+      print(f"failed: {trial}: {line(error, 1000)}", file=sys.stderr)
     if record.any_done():
       made = report.write(WORKDIR.value)
       print(f"{report.table(made.summary)}\n\n{made.places}")

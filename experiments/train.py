@@ -45,9 +45,10 @@ def main() -> int:
     return 0
   if ended:
     print("this run had ended before; to train again, give another --workdir", file=sys.stderr)
-  speed = result["images_per_second"]
+  speed, loss = result["images_per_second"], result["test_loss"]
+  shown = "nan" if loss is None else f"{loss:.3g}"  # as JSON has it
   print(
-    f"test accuracy {result['test_accuracy']:.2%} (loss {result['test_loss']:.3g}) after {result['steps']:,} steps, "
+    f"test accuracy {result['test_accuracy']:.2%} (loss {shown}) after {result['steps']:,} steps, "
     f"train accuracy {result['train_accuracy']:.2%}; {result['params']:,} parameters, {result['macs']:,} MACs"
     + (f"; {speed:,.0f} images/s on {result['devices']} {result['device']}" if speed else "")
   )

@@ -93,15 +93,22 @@ def default() -> ConfigDict:
 
 
 def from_json(text: str) -> ConfigDict:
+  """The config whose `to_dict()` was written as JSON; see `from_values`."""
+  return from_values(json.loads(text))
+
+
+def from_values(values: Any) -> ConfigDict:
   """The config whose `to_dict()` was written as JSON: `config.json` of a run.
 
   Fields that were added since have the value that changes nothing. The lowering `onednn` was removed; such runs
   continue with `auto`.
 
+  Args:
+    values: what the JSON holds.
+
   Raises:
-    ValueError: the text is no JSON object.
+    ValueError: that is no object of fields.
   """
-  values = json.loads(text)
   if not isinstance(values, dict):
     raise ValueError("no JSON object")
   if "precision" in values:  # a whole config
@@ -110,7 +117,10 @@ def from_json(text: str) -> ConfigDict:
       values["lowering"] = "auto"
     if isinstance(values.get("train"), dict):
       values["train"] = {"steps_per_call": 1, "remat": False, **values["train"]}
-  return ConfigDict(tuples(values))
+  try:
+    return ConfigDict(tuples(values))
+  except (AttributeError, KeyError, TypeError) as error:  # a field by the name of a method, say
+    raise ValueError(str(error)) from error
 
 
 def tuples(value: Any) -> Any:

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+from nin_jax.printable import printable
+
 SHOWN = 200  # characters of a value
 
 
@@ -58,8 +60,8 @@ def shown(value: object) -> str:
 
 
 def line(text: str, most: int = SHOWN) -> str:
-  """A text on one line, the middle left out where it is longer than `most` characters."""
-  text = " ".join(str(text).split())
+  """A text on one line, of what is printable, the middle left out where it is longer than `most` characters."""
+  text = printable(" ".join(str(text).split()))
   return text if len(text) <= most else f"{text[: most // 2]} … {text[-most // 4 :]}"
 
 

@@ -8,9 +8,9 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
-from nin_jax.data import decode
+from nin_jax.data import containers, decode
 from nin_jax.data.faults import BrokenImage, NoneReadable
 
 RNG = np.random.default_rng(0)
@@ -201,6 +201,85 @@ def test_other_formats_of_pillow_are_broken_images(kind):
   image = Image.fromarray(COLOURS).convert("1" if kind == "msp" else "RGB")
   with pytest.raises(BrokenImage, match="not readable as "):
     decode.read(records(encoded(image, kind)), 0, (6, 8, 3), decode.framing("crop"))
+
+
+@pytest.fixture
+def plugins(monkeypatch):
+  """The names of Pillow's plugins, noted whenever one of them reads a file."""
+  read: set[str] = set()
+
+  def watch(kind, of):
+    def noted(self, *arguments, **options):
+      read.add(kind.format or kind.__name__)
+      return of(self, *arguments, **options)
+
+    return noted
+
+  def kinds(kind):
+    for found in kind.__subclasses__():
+      yield from (found, *kinds(found))
+
+  Image.init()
+  for kind in set(kinds(ImageFile.ImageFile)):
+    for name in {"_open", "_after_jpeg_open"} & vars(kind).keys():
+      monkeypatch.setattr(kind, name, watch(kind, vars(kind)[name]))
+  return read
+
+
+@pytest.mark.parametrize("junk", [b"", b"\0", b"\xff\0", b"\xff\xe5\0\0", b"\xff\xf0\0\x06"])
+def test_of_several_pictures_in_a_jpeg_the_first_is_read_by_the_plugin_for_jpeg(junk, plugins):
+  image = Image.fromarray(COLOURS)
+  data = encoded(image, "mpo", save_all=True, append_images=[image])
+  place = data.index(b"\xff\xe2")
+  data = data[:place] + junk + data[place:]
+  plugins.clear()
+  with Image.open(io.BytesIO(data)):
+    assert "MPO" in plugins
+  plugins.clear()
+  with contextlib.suppress(BrokenImage):
+    decode.read(records(data), 0, (6, 8, 3), decode.framing("crop"))
+  assert plugins == {"JPEG"}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_no_other_plugin_reads_a_byte(plugins):
+  for kind in sorted(Image.SAVE):
+    for mode in ("RGB", "L", "1"):
+      with contextlib.suppress(Exception):  # some plugins only read, or write one of the modes
+        decode.read(
+          records(encoded(Image.fromarray(COLOURS).convert(mode), kind)), 0, (6, 8, 3), decode.framing("crop")
+        )
+  assert plugins == set(decode.FORMATS)
+
+
+def tiff(tags, content):
+  """A TIFF of whole numbers, each its own tag's; DATA is replaced by where the content lies."""
+  end = 8 + 2 + 12 * len(tags) + 4
+  entries = [struct.pack("<HHII", tag, 4, 1, end if value == "DATA" else value) for tag, value in tags]
+  return b"II*\0" + struct.pack("<IH", 8, len(tags)) + b"".join(entries) + bytes(4) + content
+
+
+def test_a_tile_of_too_many_pixels_is_refused_before_it_is_decoded(monkeypatch):
+  content = zlib.compress(bytes(320 * 304))
+  image = [(256, 8), (257, 6), (258, 8), (259, 8), (262, 1), (277, 1)]
+  tiles = [(322, 320), (323, 304), (324, "DATA"), (325, len(content))]
+  np.testing.assert_array_equal(decoded(tiff(image + tiles, content), (6, 8, 1)), 0)
+  monkeypatch.setattr(decode, "MAX_PIXELS", 320 * 304 - 1)
+  for twice in ([], [(322, 16)]):  # libtiff takes the first of two, and Pillow the last
+    data = tiff(image + tiles[:1] + twice + tiles[1:], content)
+    with pytest.raises(BrokenImage, match="320×304 pixels, more than the limit of 97,279"):
+      decode.read(records(data), 0, (6, 8, 1), decode.framing("crop"))
+
+
+def test_the_text_of_a_png_is_inflated_once(monkeypatch):
+  inflated = []
+  decompress = containers._inflated
+  monkeypatch.setattr(containers, "_inflated", lambda data: inflated.append(data) or decompress(data))
+  text = b"Raw profile type exif\0\0" + zlib.compress(bytes(1000))
+  chunk = struct.pack(">I", len(text)) + b"zTXt" + text + struct.pack(">I", zlib.crc32(b"zTXt" + text))
+  data = encoded(Image.fromarray(COLOURS))
+  np.testing.assert_array_equal(decoded(data[:33] + 100 * chunk + data[33:]), COLOURS)
+  assert len(inflated) == 1
 
 
 def test_skipped_images_give_their_place_to_the_next():

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import socket
 import tempfile
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nin_jax import config, data
+from nin_jax import config, data, whole_files
 from nin_jax.data import files, opening
 from nin_jax.errors import ConfigError
 
@@ -56,9 +57,23 @@ def pipe(path):
   os.mkfifo(path)
 
 
+def device(path):
+  path.symlink_to("/dev/zero")
+
+
+def terminal(path):
+  path.symlink_to("/dev/ptmx")
+
+
+def in_use(path):
+  """A socket."""
+  with socket.socket(socket.AF_UNIX) as bound, contextlib.chdir(path.parent):  # whose paths are short
+    bound.bind(path.name)
+
+
 def too_large(path):
   with open(path, "wb") as file:
-    file.truncate(files.MAX_BYTES + 1)
+    file.truncate(whole_files.MAX_BYTES + 1)
 
 
 def postscript(path):
@@ -69,6 +84,9 @@ UNREADABLE = {
   dangling: "No such file or directory",
   loop: "Too many levels of symbolic links",
   pipe: "not a regular file",
+  device: "not a regular file",
+  terminal: "not a regular file",
+  in_use: "not a regular file",
   too_large: "1,073,741,825 bytes, more than the limit of 1,073,741,824",
   postscript: "not readable as JPEG, PNG",
 }
@@ -160,6 +178,15 @@ def test_a_directory_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
   monkeypatch.setattr(os, "scandir", denied)
   with pytest.raises(ConfigError, match=r"data.name=.*that can be read: .*Permission denied: '.*/set/b"):
     opened(root, tmp_path)
+
+
+def test_a_set_or_a_class_that_is_a_pipe_or_a_device(tmp_path):
+  root = classes(tmp_path / "set")
+  pipe(root / "pipe"), device(root / "device"), terminal(root / "terminal"), in_use(root / "socket")
+  assert opened(root, tmp_path).spec.class_names == ("a", "b")
+  for path in (root / "pipe", root / "device"):
+    with pytest.raises(ConfigError, match=f"data.name=.*{path} is a pipe, a socket or a device"):
+      opened(path, tmp_path)
 
 
 def test_loops_and_dangling_links_beside_the_classes_hide_none_of_them(tmp_path):

@@ -1,13 +1,15 @@
 """A prepared set is data: its description must not choose what is imported."""
 
 import json
+import os
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from nin_jax import config, data
-from nin_jax.data import trust
+from nin_jax.data import set_files, trust
 from nin_jax.errors import ConfigError
 
 TEXT = "tensorflow_datasets.core.features.text_feature.Text"
@@ -90,3 +92,32 @@ def test_arrays_in_the_cache_are_not_unpickled(tmp_path):
   labels = next(tmp_path.glob("digits-*-train-*")) / "labels.npy"
   np.save(labels, np.array([{}], object), allow_pickle=True)
   np.testing.assert_array_equal(data.open(section, seed=0).arrays["train"]["labels"], first.arrays["train"]["labels"])
+
+
+def a_pipe(path):
+  os.mkfifo(path)
+
+
+def a_device(path):
+  path.symlink_to("/dev/zero")
+
+
+def without_end(path):
+  with path.open("wb") as file:
+    file.truncate(2**33)
+
+
+@pytest.mark.parametrize("make", [a_pipe, a_device, without_end])
+@pytest.mark.parametrize("name", ["dataset_info.json", "features.json", "photos-train.array_record-00000-of-00001"])
+def test_what_is_no_regular_file_in_a_set_is_named_and_not_waited_for(hostile, make, name):
+  section = config.default().data
+  section.update({"name": "photos", "dir": hostile({"pythonClassName": TEXT}, "1.0.0")})
+  path = Path(section.dir) / "photos" / "1.0.0" / name
+  path.unlink(missing_ok=True)
+  make(path)
+  if make is without_end and not name.endswith(".json"):
+    set_files.check(section, Path(section.dir) / "photos")  # of which a record is read, not the whole
+    return
+  for use in (lambda: data.spec(section), lambda: data.open(section, seed=0)):
+    with pytest.raises(ConfigError, match=f"data.dir=.*{name} (is a pipe|has 8,589,934,592 bytes)"):
+      use()

@@ -1,6 +1,7 @@
 """Nothing that is read from a workdir or a data set is unpickled or executed."""
 
 import json
+import os
 import pickle
 import shutil
 import subprocess
@@ -8,7 +9,7 @@ import sys
 
 import pytest
 from conftest import ROOT
-from test_commands import TINY, environment, run
+from test_commands import TINY, assert_mistake, environment, run
 
 # Python tells of each class that unpickling looks up; cloudpickle between Grain's own processes is not used here.
 WATCHED = """
@@ -99,3 +100,34 @@ def test_a_config_in_a_workdir_is_data(trained, tmp_path):
   (workdir / "config.json").write_text(json.dumps(values))
   assert run("evaluate", f"--workdir={workdir}").returncode == 2
   assert not proof.exists()
+
+
+@pytest.mark.parametrize("name", ["config.json", "result.json", "metrics.jsonl", ".lock"])
+def test_a_pipe_in_a_workdir_is_not_waited_for(trained, tmp_path, name):
+  flags, before = trained
+  workdir = shutil.copytree(before, tmp_path / "run")
+  for path in (workdir / "result.json", workdir / name):
+    path.unlink(missing_ok=True)
+  os.mkfifo(workdir / name)
+  done = run("train", *flags, f"--workdir={workdir}")
+  assert done.returncode == (1 if name == "metrics.jsonl" else 2)  # which is found when it is to be written to
+  assert "Traceback" not in done.stderr
+  assert str(workdir) in done.stderr
+  assert ("not a regular file" if name == "metrics.jsonl" else "--workdir=") in done.stderr
+
+
+@pytest.mark.parametrize("make", ["a pipe", "a device", "a directory"])
+def test_a_config_that_is_no_file_is_not_waited_for(tmp_path, make):
+  path = tmp_path / "tiny.py"
+  {"a pipe": os.mkfifo, "a directory": os.mkdir}.get(make, lambda path: os.symlink("/dev/zero", path))(path)
+  assert_mistake(run("train", f"--config={path}", f"--workdir={tmp_path / 'run'}"), f"--config='{path}'", "a file")
+
+
+def test_a_result_whose_loss_was_not_finite_is_printed_again(trained, tmp_path):
+  flags, before = trained
+  workdir = shutil.copytree(before, tmp_path / "run")
+  result = json.loads((workdir / "result.json").read_text())
+  (workdir / "result.json").write_text(json.dumps(result | {"test_loss": None, "images_per_second": None}))
+  done = run("train", *flags, f"--workdir={workdir}")
+  assert done.returncode == 0, done.stderr
+  assert "(loss nan)" in done.stdout

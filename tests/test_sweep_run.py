@@ -15,7 +15,8 @@ from nin_jax.sweep.trial import Trial
 from nin_jax.sweep.work import directory
 from nin_jax.train import Interrupted, WorkdirError
 
-RESULT = {"test_accuracy": 0.5, "params": 1, "macs": 2, "flops": 4, "train_flops": 8}
+RESULT = {"test_accuracy": 0.5, "train_accuracy": 0.5, "steps": 3, "params": 1, "macs": 2, "flops": 4, "train_flops": 8}
+RESULT |= {"device": "cpu", "devices": 1}
 
 
 def trial(number, flops=1):

@@ -1,5 +1,7 @@
 """Where a study is kept."""
 
+import os
+
 import optuna
 import pytest
 from searches import planned, searched, start
@@ -21,6 +23,13 @@ def test_a_database_serves_as_well(tmp_path):
   assert planned(tmp_path / "3")[0] == planned(tmp_path / "1")[0]
   told = [summary.n_trials for summary in optuna.get_all_study_summaries(url)]
   assert told == [6, 6]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path)])
+def test_a_journal_that_is_no_file_is_not_waited_for(make, tmp_path):
+  make(tmp_path / "journal")
+  with pytest.raises(ConfigError, match=r"--storage=.*journal': accepted is a journal's file"):
+    study.open_study(str(tmp_path / "journal"), "name", exists=False)
 
 
 def test_a_search_goes_on_in_its_own_storage(tmp_path):

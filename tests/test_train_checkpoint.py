@@ -3,16 +3,21 @@
 import errno
 import json
 import logging
+import math
+import os
+import re
 import shutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tensorstore as ts
 
 from nin_jax.errors import ConfigError
 from nin_jax.train import steps
 from nin_jax.train.checkpoint import Checkpoints
+from nin_jax.train.checkpoint_contents import check_progress
 from nin_jax.train.storage import WorkdirError
 from nin_jax.train.update import TrainState
 
@@ -223,3 +228,89 @@ def test_what_cannot_be_written_is_told_of(tmp_path):
   (tmp_path / "checkpoints").write_text("a file in its place")
   with pytest.raises(WorkdirError, match=r"checkpoints can't be written"):
     Checkpoints(tmp_path, 3)
+
+
+def claim(directory, key, **changes):
+  """Rewrites what the newest checkpoint says of an array."""
+  step = max(int(path.name) for path in (directory / "checkpoints").iterdir())
+  base = f"file://{directory}/checkpoints/{step}/state/"
+  store = ts.KvStore.open({"driver": "ocdbt", "base": base}).result()
+  described = json.loads(store.read(f"{key}/.zarray").result().value)
+  store.write(f"{key}/.zarray", json.dumps(described | changes)).result()
+
+
+@pytest.mark.parametrize(
+  ("changes", "said"),
+  [
+    ({"shape": [3, 2**40]}, r"params/conv/kernel has float32\(3, 1099511627776\) where"),
+    ({"shape": [2**30, 2**30], "chunks": [2**30, 2**30]}, "has float32"),
+    ({"chunks": [3, 2**40]}, r"is stored in chunks of \(3, 1099511627776\)"),
+    ({"dtype": "<f8"}, "has float64"),
+  ],
+)
+def test_arrays_of_other_sizes_are_not_read(written, tmp_path, caplog, changes, said):
+  directory = shutil.copytree(written, tmp_path / "copy")
+  claim(directory, "params.conv.kernel", **changes)
+  with caplog.at_level(logging.WARNING):
+    assert newest(directory, read_only=True) == 4
+  assert re.search(said, caplog.text)
+
+
+def test_arrays_that_the_files_cannot_hold_are_not_read(written, tmp_path, caplog):
+  directory = shutil.copytree(written, tmp_path / "copy")
+  claim(directory, "params.conv.kernel", shape=[2**20, 2**20], chunks=[1, 1])
+  with Checkpoints(directory, 3, read_only=True) as checkpoints, caplog.at_level(logging.WARNING):
+    assert_same(checkpoints.variables()["params"], jax.tree.map(np.asarray, state_at(4).params))
+  assert "bytes of files can hold" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["_CHECKPOINT_METADATA", "manifest.ocdbt"])
+def test_a_pipe_in_a_checkpoint_is_not_waited_for(written, tmp_path, name):
+  directory = shutil.copytree(written, tmp_path / "copy")
+  path = next((directory / "checkpoints" / "6").rglob(name))
+  path.unlink()
+  os.mkfifo(path)
+  for read_only in (True, False):
+    with pytest.raises(ConfigError, match=f"--workdir=.*{name} is no regular file"):
+      newest(directory, read_only=read_only)
+
+
+def test_metadata_of_another_type_are_named(written, tmp_path):
+  directory = shutil.copytree(written, tmp_path / "copy")
+  path = directory / "checkpoints" / "4" / "_CHECKPOINT_METADATA"
+  path.write_text(json.dumps(json.loads(path.read_text()) | {"init_timestamp_nsecs": [1]}))
+  with pytest.raises(ConfigError, match=r"--workdir=.*_CHECKPOINT_METADATA is whole \(ValueError"):
+    newest(directory)
+
+
+PROGRESS = {
+  "meter": {
+    "steps": 1, "loss": math.inf, "accuracy": 0.5, "dead": 0, "seconds": 0.1, "measured_steps": 3, "wall_seconds": 0.5,
+  },
+  "test": {"loss": 2.0, "accuracy": 0.5, "count": 10, "correct": 5},
+  "best": None,
+  "to_evaluate": False,
+  "broken": ["a.png"],
+  "data": {"class_names": ["a", "b"], "training images": 8, "test images": 2},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PROGRESS)
+@pytest.mark.parametrize("value", ["missing", "text", 1, [1], {"accuracy": "high"}])
+def test_a_resealed_record_without_what_a_run_needs_is_damage(name, value):
+  check_progress(PROGRESS)
+  damaged = PROGRESS | {name: value}
+  if value == "missing":
+    del damaged[name]
+  with pytest.raises(ValueError, match=f"'{name}' in its record is missing or of another type"):
+    check_progress(damaged)
+
+
+def test_a_progress_that_is_refused_is_damage(written, caplog):
+  def check(progress):
+    if progress["step"] == 6:
+      raise ValueError("nothing to go on from")
+
+  with Checkpoints(written, 3, read_only=True) as checkpoints:
+    assert checkpoints.restore(state_at(0), check=check)[0].step == 4
+  assert "nothing to go on from" in caplog.text

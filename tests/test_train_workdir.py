@@ -131,8 +131,17 @@ def test_no_run_at_all(tmp_path):
 def test_the_result_of_a_run_that_has_ended(tmp_path):
   assert workdir.result(tmp_path, config_of()) is None
   claim(tmp_path, config_of())
-  (tmp_path / "result.json").write_text('{"steps": 3}')
-  assert workdir.result(tmp_path, config_of()) == {"steps": 3}
+  result = {
+    "steps": 3,
+    "test_accuracy": 0.5,
+    "train_accuracy": 1,
+    "params": 2,
+    "macs": 4,
+    "devices": 1,
+    "device": "cpu",
+  }
+  (tmp_path / "result.json").write_text(json.dumps(result))
+  assert workdir.result(tmp_path, config_of()) == result
   with pytest.raises(ConfigError, match=r"--workdir=.*seed 0 → 1"):
     workdir.result(tmp_path, config_of(seed=1))
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from nin_jax.cost.layer import OTHER, Cost, Extent, Layer, intensity, is_number
 from nin_jax.cost.roofline import Bound, Device, bound
+from nin_jax.printable import printable
 
 WIDTH, PATH = 130, (20, 40)  # of the table; the least and the most for a path
 EXPRESSION = 24  # the most for a count of symbolic dimensions; the total stands in full below
@@ -23,7 +24,7 @@ def table(cost: Cost, train: bool = False, roofline: Device | None = None) -> st
   """
   bounds = {layer.path: bound(layer, roofline) for layer in cost.layers} if roofline else {}
   columns = _columns(train, bool(train and cost.total["recompute_macs"]), bounds)
-  rows = [[of(layer) for _, of in columns] for layer in cost.layers]
+  rows = [[printable(of(layer)) for _, of in columns] for layer in cost.layers]
   rows.append(_total_row(cost, columns, bounds))
   heads = [head for head, _ in columns]
   widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(columns))]

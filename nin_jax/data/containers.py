@@ -121,7 +121,8 @@ def _split_tiff(encoded: bytes) -> Parts:
     entries = list(directory.entries)
   except struct.error:
     return Parts(encoded)
-  kept = [entry for entry in entries if entry.tag in _PIXELS]
+  # Each tag once, the first, as libtiff takes it, so that nobody who reads it has another size.
+  kept = list({entry.tag: entry for entry in reversed(entries) if entry.tag in _PIXELS}.values())[::-1]
   no_next_picture = struct.pack(directory.next_format, 0)
   written = struct.pack(directory.count_format, len(kept)) + b"".join(entry.raw for entry in kept) + no_next_picture
   around = memoryview(encoded)  # pages of large copies cost more than all else here
@@ -162,7 +163,7 @@ def _split_jpeg(encoded: bytes) -> Parts:
 
 def _split_png(encoded: bytes) -> Parts:
   """Critical chunks stay, and the transparency of a palette."""
-  kept, exif, xmp, place = [_PNG], b"", b"", len(_PNG)
+  kept, texts, place = [_PNG], {}, len(_PNG)
   while place + 12 <= len(encoded):
     kind, end = encoded[place + 4 : place + 8], place + 12 + int.from_bytes(encoded[place : place + 4], "big")
     if not kind.isalpha() or end > len(encoded):  # damage
@@ -170,27 +171,34 @@ def _split_png(encoded: bytes) -> Parts:
     if kind[:1].isupper() or kind == b"tRNS":
       kept.append(encoded[place:end])
     elif kind in (b"eXIf", b"zTXt", b"tEXt", b"iTXt"):
-      found_exif, found_xmp = _png_text(kind, encoded[place + 8 : end - 4])
-      exif, xmp = exif or found_exif, xmp or found_xmp
+      data = encoded[place + 8 : end - 4]
+      texts.setdefault((kind, data.partition(b"\0")[0] if kind != b"eXIf" else b""), data)  # the first of each
     place = end
     if kind == b"IEND":
-      return Parts(b"".join(kept), exif, xmp)
-  return Parts(b"".join([*kept, memoryview(encoded)[place:]]), exif, xmp)
+      return Parts(b"".join(kept), _png_exif(texts), _png_xmp(texts))
+  return Parts(b"".join([*kept, memoryview(encoded)[place:]]), _png_exif(texts), _png_xmp(texts))
 
 
-def _png_text(kind: bytes, data: bytes) -> tuple[bytes, bytes]:
-  """The EXIF and the XMP of a chunk, b"" where there is none: PNG has had several places for them."""
-  if kind == b"eXIf":
-    return data, b""
-  keyword, _, text = data.partition(b"\0")
-  with contextlib.suppress(ValueError, zlib.error):
-    if keyword == _RAW_PROFILE and kind != b"iTXt":  # as ImageMagick writes it: three lines, and then hexadecimal ones
-      text = _inflated(text[1:]) if kind == b"zTXt" else text
-      return bytes.fromhex(b"".join(text.split(b"\n")[3:]).decode("ascii")), b""
-    if keyword == _PNG_XMP and kind == b"iTXt":  # compressed?, method, language \0 translated keyword \0 text
-      xmp = text[2:].split(b"\0", 2)[-1]
-      return b"", _inflated(xmp) if text[:1] == b"\1" else xmp
-  return b"", b""
+def _png_exif(texts: dict[tuple[bytes, bytes], bytes]) -> bytes:
+  """The EXIF in the text chunks, by (kind, keyword); b"" for none: PNG has had several places for it."""
+  if found := texts.get((b"eXIf", b"")):
+    return found
+  for kind in (b"zTXt", b"tEXt"):  # as ImageMagick writes it: three lines, and then hexadecimal ones
+    text = texts.get((kind, _RAW_PROFILE), b"")[len(_RAW_PROFILE) + 1 :]
+    with contextlib.suppress(ValueError, zlib.error):
+      text = _inflated(text[1:]) if kind == b"zTXt" and text else text
+      if text:
+        return bytes.fromhex(b"".join(text.split(b"\n")[3:]).decode("ascii"))
+  return b""
+
+
+def _png_xmp(texts: dict[tuple[bytes, bytes], bytes]) -> bytes:
+  """The XMP in them; b"" for none."""
+  text = texts.get((b"iTXt", _PNG_XMP), b"")[len(_PNG_XMP) + 1 :]
+  xmp = text[2:].split(b"\0", 2)[-1]  # compressed?, method, language \0 translated keyword \0 text
+  with contextlib.suppress(zlib.error):
+    return _inflated(xmp) if text[:1] == b"\1" else xmp
+  return b""
 
 
 def _inflated(data: bytes) -> bytes:

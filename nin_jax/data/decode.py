@@ -10,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH
 
 from nin_jax.data import containers
 from nin_jax.data.faults import BrokenImage, NoneReadable
@@ -75,13 +77,27 @@ def decode(encoded: bytes, shape: tuple[int, int, int], choose: Callable[[int, i
 
 def _opened(encoded: bytes) -> Image.Image:
   """An image whose size is known, and nothing more decoded."""
+  file = io.BytesIO(encoded)
   try:
-    image = Image.open(io.BytesIO(encoded), formats=FORMATS)
-  except UnidentifiedImageError:
+    # `Image.open` has the end of a JPEG that holds several pictures read by the plugin for MPO.
+    is_jpeg = encoded.startswith(b"\xff\xd8\xff")
+    image = JpegImageFile(file) if is_jpeg else Image.open(file, formats=FORMATS)
+  except (UnidentifiedImageError, SyntaxError):
     raise ValueError(f"not readable as {', '.join(FORMATS[:-1])} or {FORMATS[-1]}") from None
-  if image.width * image.height > MAX_PIXELS:
-    raise ValueError(f"{image.width}×{image.height} pixels, more than the limit of {MAX_PIXELS:,}")
+  for width, height in (image.size, _tile(image)):
+    if width * height > MAX_PIXELS:
+      raise ValueError(f"{width}×{height} pixels, more than the limit of {MAX_PIXELS:,}")
   return image
+
+
+def _tile(image: Image.Image) -> tuple[int, int]:
+  """The (width, height) of a TIFF's tiles, each decoded as a whole, which may be larger than the image; else (0, 0)."""
+  if image.format != "TIFF":
+    return 0, 0
+  size = image.tag_v2.get(TILEWIDTH, 0), image.tag_v2.get(TILELENGTH, 0)
+  if not all(isinstance(length, int) for length in size):
+    raise ValueError(f"tiles of {size[0]!r}×{size[1]!r} pixels")
+  return size
 
 
 def _in_mode(image: Image.Image, mode: str) -> Image.Image:

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Iterator, Sequence
 
 from nin_jax.data import order
-from nin_jax.errors import ConfigError
+from nin_jax.errors import ConfigError, line
 
 _PROBE = 32  # records
 TWO_CLASSES = "two classes or more, since the loss of a single class is 0 whatever a network does"
@@ -82,7 +82,7 @@ class Register:
       self._names.add(name)
     if name not in self._warned:
       self._warned.add(name)
-      logging.warning("A broken image is skipped: %s (%s)", name, fault.reason)
+      logging.warning("A broken image is skipped: %s (%s)", line(name), line(fault.reason))
 
 
 def check_labels(config_data, split_field: str, labels) -> None:

@@ -1,6 +1,5 @@
 """Image files below a directory: which are there, and their bytes."""
 
-import errno
 import os
 import stat
 from collections import Counter
@@ -9,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from nin_jax import whole_files
+
 SUFFIXES = (
   *(".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"),
   *(".apng", ".jfif", ".jpe", ".pbm", ".pnm"),
 )
-MAX_BYTES = 2**30  # of a file
 _FURNITURE = frozenset(("thumbs.db", "desktop.ini", "__macosx"))  # what systems leave behind, beside hidden files
 
 
@@ -42,25 +42,10 @@ class Records:
   def __getitem__(self, index: int) -> dict:
     if not 0 <= index < len(self):
       raise IndexError(index)
-    return {"image": read(self.name(index)), "label": int(self.labels[index])}
+    return {"image": whole_files.read(self.name(index)), "label": int(self.labels[index])}
 
   def __getitems__(self, indices: Sequence[int]) -> list[dict]:
     return [self[index] for index in indices]
-
-
-def read(path: str) -> bytes:
-  """Returns what a file holds.
-
-  Raises:
-    OSError: it can't be opened or read, is no file (a pipe would be waited for), or has more than MAX_BYTES.
-  """
-  with open(path, "rb", opener=lambda path, flags: os.open(path, flags | getattr(os, "O_NONBLOCK", 0))) as file:
-    status = os.fstat(file.fileno())
-    if not stat.S_ISREG(status.st_mode):
-      raise OSError(errno.EINVAL, "not a regular file")
-    if status.st_size > MAX_BYTES:
-      raise OSError(errno.EFBIG, f"{status.st_size:,} bytes, more than the limit of {MAX_BYTES:,}")
-    return file.read()
 
 
 def identity(path: Path) -> str:
@@ -75,12 +60,12 @@ def identity(path: Path) -> str:
 def kind(path: Path) -> str:
   """Returns what a path that is no directory is, in words."""
   try:
-    os.stat(path)
+    status = os.stat(path)
   except (FileNotFoundError, NotADirectoryError):
     return "not there"
   except (OSError, ValueError) as error:
     return f"not to be read ({getattr(error, 'strerror', None) or error})"
-  return "a file"
+  return "a file" if stat.S_ISREG(status.st_mode) else "a pipe, a socket or a device"
 
 
 def directories(path: Path) -> list[str]:

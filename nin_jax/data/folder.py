@@ -80,7 +80,7 @@ class Folder:
       said.append(f"{_count(others.total(), 'file')} of other types left out: {kinds}")
     if loose:
       said.append(f"{_count(loose, 'image')} outside of the classes' directories left out")
-    return f"{self.path}: {line('; '.join(said), 500)}" if said else ""
+    return f"{line(str(self.path))}: {line('; '.join(said), 500)}" if said else ""
 
   def records(self, split_field: str) -> files.Records:
     """Returns the images of a split.

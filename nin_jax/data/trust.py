@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 
+from nin_jax.data import set_files
 from nin_jax.errors import ConfigError
 
 _PACKAGE = "tensorflow_datasets."
@@ -20,8 +21,10 @@ def check(config_data, directory) -> None:
     directory: the set's, data.dir/NAME, an etils.epath.Path; it need not exist.
 
   Raises:
-    ConfigError: a features.json there is no JSON, or names a class of another package; a directory can't be listed.
+    ConfigError: a features.json there is no JSON, or names a class of another package; a directory can't be listed; or
+      what is there is no set, see `set_files.check`.
   """
+  set_files.check(config_data, directory)
   try:
     descriptions = sorted(_descriptions(directory, _DEPTH))
   except OSError as error:

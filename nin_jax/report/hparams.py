@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from nin_jax.printable import printable
 from nin_jax.report.results import DONE, FAILED, PRUNED, Result, Results
 from nin_jax.report.statistics import spelled
 
@@ -35,7 +36,7 @@ def _write(results: Results, result: Result) -> Path:
   from tensorboardX.record_writer import RecordWriter
   from tensorboardX.summary import hparams, scalar
 
-  shown = {name: _shown(value) for name, value in result.overrides.items()} | {"seed": result.seed}
+  shown = {printable(name): _shown(value) for name, value in result.overrides.items()} | {"seed": result.seed}
   measured = {tag: result.numbers[name] for tag, name in METRICS.items() if result.numbers[name] is not None}
   experiment, start, end = hparams(shown, METRICS)
   if result.status == FAILED:
@@ -71,4 +72,6 @@ def _fail(end: Any) -> None:
 
 def _shown(value: object) -> object:
   """A value that the tab has a column for: numbers, truth values and text."""
-  return value if isinstance(value, int | float | str | bool) else spelled(value)
+  return (
+    value if isinstance(value, int | float | bool) else printable(value if isinstance(value, str) else spelled(value))
+  )

@@ -49,8 +49,9 @@ def networks(results: Results, settings: Sequence[Setting]) -> Networks:
         costs.append(model_cost(config.model, config.precision, shape))
         places[key] = len(costs) - 1
       of_setting.append(places[key])
-    except (ConfigError, AttributeError) as error:  # a file from elsewhere may lack a field
-      missing.setdefault(str(error), []).append(setting.label)
+    except Exception as error:  # a file from elsewhere may lack a field, or have any value in it
+      cause = str(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}"
+      missing.setdefault(cause, []).append(setting.label)
       of_setting.append(None)
   whose = lambda labels: "; ".join(labels) if len(labels) <= SHOWN else f"{len(labels)} settings"
   told = (f"{line(cause)} ({whose(labels)})" for cause, labels in missing.items())

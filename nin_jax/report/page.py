@@ -12,6 +12,7 @@ from importlib import resources
 from typing import Any
 
 from nin_jax.cost.layer import Cost
+from nin_jax.printable import all_printable
 from nin_jax.report import curves, layers, statistics
 from nin_jax.report.picture import WIDE, shades
 from nin_jax.report.statistics import Setting
@@ -169,7 +170,7 @@ def _colours(found: Sequence[Setting]) -> list[str]:
 
 def _embedded(value: Any) -> str:
   """JSON that can stand in a script element, whatever text is in it."""
-  text = json.dumps(value, allow_nan=False, ensure_ascii=True, separators=(",", ":"))
+  text = json.dumps(all_printable(value), allow_nan=False, ensure_ascii=True, separators=(",", ":"))
   return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 

@@ -4,6 +4,7 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
+from nin_jax.printable import printable
 from nin_jax.report.statistics import MACS, Setting, shared_fields
 from nin_jax.report.table import Summary
 
@@ -148,4 +149,5 @@ _PLACES = (  # offsets in points from a marker, and how the text stands to them
 
 
 def _shortened(text: str, most: int = 48) -> str:
+  text = printable(text)
   return text if len(text) <= most else f"{text[: most // 2]}…{text[-most // 2 :]}"

@@ -1,17 +1,23 @@
 """A sweep's files, read: the plan, what each trial reached, and its curves."""
 
 import dataclasses
-import json
 import os
-import re
 from pathlib import Path
 from typing import Any
 
-from nin_jax.errors import ConfigError, line
-from nin_jax.train.workdir import locate
+from nin_jax import whole_files
+from nin_jax.checks import MAX_INT, is_number
+from nin_jax.errors import ConfigError, line, shown
+from nin_jax.sweep.naming import is_trial_id
+from nin_jax.train.workdir import is_accuracy, is_count, locate
 
 DONE, FAILED, PRUNED, WAITING = "done", "failed", "pruned", "waiting"
 PLANNED = ("params", "macs", "flops", "train_flops")  # known before a trial runs
+_NUMBERS = {  # what is no number at all: its name → what is accepted, and whether a value is
+  "test_accuracy": ("a number from 0 to 1", is_accuracy),
+  "train_accuracy": ("a number from 0 to 1", is_accuracy),
+  "steps": ("a whole number", lambda value: is_count(value) and value <= MAX_INT),
+}
 REACHED = ("test_accuracy", "test_loss", "train_accuracy", "images_per_second", "wall_seconds", "steps")
 
 
@@ -133,12 +139,13 @@ def metrics(path: Path) -> list[dict[str, Any]]:
 def _lines(path: Path, ids: set[str]) -> dict[str, dict]:
   """{trial: its line} of `results.jsonl`; none where no trial has ended yet."""
   reached = {}
-  for number, text in enumerate(_text(path).splitlines() if path.exists() else [], 1):
+  for number, text in enumerate(_text(path).split("\n") if path.exists() else [], 1):
     if text.strip():
       row = _parse(path, text, number)
-      if row.get("trial") not in ids or row.get("status") not in (DONE, FAILED, PRUNED):
+      trial, status = row.get("trial"), row.get("status")
+      if not isinstance(trial, str) or trial not in ids or status not in (DONE, FAILED, PRUNED):
         raise _not_whole(path, number)
-      reached[row["trial"]] = row
+      reached[trial] = row
   return reached
 
 
@@ -146,15 +153,16 @@ def _is_planned(trial: Any) -> bool:
   """Whether it has an id that names a directory and nothing above it, and overrides."""
   if not isinstance(trial, dict) or not isinstance(trial.get("overrides"), dict):
     return False
-  return isinstance(trial.get("trial"), str) and bool(re.fullmatch(r"[^/\\\x00-\x1f]+", trial["trial"].strip(".")))
+  return is_trial_id(trial.get("trial"))
 
 
 def _result(planned: dict, reached: dict, path: Path) -> Result:
   numbers = {name: reached.get(name, planned.get(name)) for name in PLANNED}
   numbers |= {name: reached.get(name) for name in REACHED}
   for name, value in numbers.items():
-    if value is not None and not _is_number(value):
-      said = f"a sweep whose {path.name} has a number or null as {name} of {planned['trial']}, not {line(repr(value))}"
+    accepted, is_right = _NUMBERS.get(name, ("a number", is_number))
+    if value is not None and not is_right(value):
+      said = f"a sweep whose {path.name} has {accepted} or null as {name} of {planned['trial']}, not {shown(value)}"
       raise ConfigError("--workdir", str(path.parent), said)
   seed = reached.get("seed", planned.get("seed", planned["overrides"].get("seed")))
   versions, device, devices = reached.get("versions"), reached.get("device"), reached.get("devices")
@@ -170,21 +178,17 @@ def _result(planned: dict, reached: dict, path: Path) -> Result:
   )
 
 
-def _is_number(value: Any) -> bool:
-  return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300 and value == value
-
-
 def _text(path: Path) -> str:
   try:
-    return path.read_text(encoding="utf-8")
+    return whole_files.read(path).decode()
   except (OSError, ValueError) as error:
     raise _not_whole(path) from error
 
 
 def _parse(path: Path, text: str, number: int | None = None) -> dict[str, Any]:
   try:
-    values = json.loads(text)
-  except (ValueError, RecursionError) as error:
+    values = whole_files.parse(text)
+  except ValueError as error:
     raise _not_whole(path, number) from error
   if not isinstance(values, dict):
     raise _not_whole(path, number)

@@ -8,6 +8,7 @@ from typing import Any
 
 from scipy.special import stdtrit
 
+from nin_jax.printable import printable
 from nin_jax.report.results import PLANNED, Result, Results
 
 CONFIDENCE = 0.95
@@ -63,7 +64,8 @@ class Setting:
   def fields(self) -> list[str]:
     """The names of its overrides, short where that is clear."""
     ends = [field.rpartition(".")[2] for field in self.overrides]
-    return [end if ends.count(end) == 1 else field for field, end in zip(self.overrides, ends, strict=True)]
+    names = [end if ends.count(end) == 1 else field for field, end in zip(self.overrides, ends, strict=True)]
+    return [printable(name) for name in names]
 
   @property
   def values(self) -> str:
@@ -72,7 +74,7 @@ class Setting:
 
   def _joined(self, names: list[str]) -> str:
     values = map(spelled, self.overrides.values())
-    return ", ".join(map("=".join, zip(names, values, strict=True))) or "the config as it is"
+    return printable(", ".join(map("=".join, zip(names, values, strict=True)))) or "the config as it is"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from nin_jax.errors import line
 from nin_jax.sweep import captions
 from nin_jax.sweep.events import Ended, Evaluated, Event, Failed, Lost, Pruned, Started, Stepped
 from nin_jax.sweep.naming import short_names
@@ -107,8 +108,8 @@ class Display:
     with self._lock:
       self._progress.take(event)
       lines = self._take(event)
-    for line in lines:
-      terminal.print_line(self._console, line if self._in_place else line.plain)
+    for text in lines:
+      terminal.print_line(self._console, text if self._in_place else text.plain)
     if not self._in_place and self._clock() - self._told >= PLAIN_SECONDS:
       self._tell()
 
@@ -131,7 +132,7 @@ class Display:
           what = "trials go on" if len(group.open) > 1 else "trial goes on"
           lines.append(Text(f"{group.where} was lost; its {what} at {where}"))
           lines += self._leave(group, *ids)
-        self._place(_Running(tuple(self._trials[id] for id in ids), where, now, set(ids)))
+        self._place(_Running(tuple(self._trials[id] for id in ids), line(where), now, set(ids)))
       case Stepped(trials=ids) if group := self._group(ids):
         group.step, group.total = event.step, event.total_steps
       case Evaluated(trials=ids) if group := self._group(ids):
@@ -140,7 +141,7 @@ class Display:
         group.ended[id] = event.result["test_accuracy"]
         lines += self._leave(group, id)
       case Failed(trial=id):
-        lines.append(Text.assemble(("failed", "red"), f"  {id}: {_one_line(event.error)}"))
+        lines.append(Text.assemble(("failed", "red"), f"  {id}: {line(event.error, 1000)}"))
         if group := self._group([id]):
           lines += self._leave(group, id)
       case Pruned(trials=ids) if group := self._group(ids):
@@ -150,7 +151,7 @@ class Display:
         lines.append(Text.assemble(("pruned", "yellow"), f"  {_joined(setting, accuracy, time)}"))
         lines += self._leave(group, *ids)
       case Lost(trials=ids) if group := self._group(ids):
-        error = f" ({_one_line(event.error)})" if event.error else ""
+        error = f" ({line(event.error, 1000)})" if event.error else ""
         what = "trials go on from their checkpoints" if len(ids) > 1 else "trial goes on from its checkpoint"
         lines.append(Text(f"{group.where} was lost{error}; its {what}"))
         lines += self._leave(group, *ids)
@@ -283,7 +284,3 @@ class Display:
 
 def _joined(*fields: str) -> str:
   return "  ".join(filter(None, fields))
-
-
-def _one_line(text: str) -> str:
-  return " ".join(text.split())

@@ -4,6 +4,8 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from nin_jax.printable import printable
+
 MOST = 80  # characters of a trial's id
 
 
@@ -16,7 +18,7 @@ def short_names(fields: Collection[str]) -> dict[str, str]:
     others = [f".{other}" for other in fields if other != field]
     return next((name for name in suffixes if not any(other.endswith(f".{name}") for other in others)), field)
 
-  return {field: short(field) for field in fields}
+  return {field: printable(short(field)) for field in fields}
 
 
 def short_value(value: Any) -> str:
@@ -25,7 +27,12 @@ def short_value(value: Any) -> str:
     return f"{value:.4g}"
   if isinstance(value, tuple | list):
     return "×".join(map(short_value, value)) or "()"
-  return str(value) or "''"
+  return printable(str(value)) or "''"
+
+
+def is_trial_id(value: Any) -> bool:
+  """Whether a value of a file can be a trial's id: it names a directory, and nothing above it."""
+  return isinstance(value, str) and bool(re.fullmatch(r"[A-Za-z0-9._-]{1,255}", value)) and bool(value.strip("."))
 
 
 def trial_id(index: int, overrides: Mapping[str, Any], names: Mapping[str, str]) -> str:

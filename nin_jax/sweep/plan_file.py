@@ -1,11 +1,14 @@
 """`sweep.json` of a sweep's workdir, and whether another call may go on in it."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from nin_jax.config import from_json, tuples
+from nin_jax import whole_files
+from nin_jax.checks import is_number
+from nin_jax.config import from_values, tuples
 from nin_jax.errors import ConfigError
+from nin_jax.sweep.naming import is_trial_id
 from nin_jax.sweep.overriding import mistakes, resolve
 from nin_jax.sweep.plan import Plan
 from nin_jax.sweep.trial import Trial
@@ -101,23 +104,35 @@ def read(directory: str | Path) -> Plan:
   """
   directory = workdir.locate(directory)
   try:
-    return _from_json(json.loads((directory / NAME).read_text(encoding="utf-8")))
-  except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    return _from_json(whole_files.read_json(directory / NAME))
+  except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
     raise ConfigError("--workdir", str(directory), f"the directory of a sweep, whose {NAME} is whole") from error
 
 
 def _from_json(values: dict) -> Plan:
-  base = from_json(json.dumps(values["base"])).lock()
+  base = from_values(values["base"]).lock()
   trials = []
   for trial in values["trials"]:
     overrides = tuples(trial["overrides"])
     for mistake in mistakes(base, overrides):
       raise mistake
     numbers = {name: trial[name] for name in ("params", "macs", "train_flops", "seconds")}
+    if not is_trial_id(trial["trial"]) or not all(map(_is_cost, numbers.items())):
+      raise ValueError(trial["trial"])
     trials.append(Trial(trial["trial"], overrides, resolve(base, overrides), **numbers))
   counts = {name: values[name] for name in ("max_macs", "max_params", "duplicates", "left_out")}
   found = values.get("search")
+  if found is not None and not (isinstance(found, dict) and isinstance(found["study"], str)):
+    raise ValueError("search")
   return Plan(values["sweep"], values["config"], base, tuple(trials), tuple(values["held"]), **counts, search=found)
+
+
+def _is_cost(number: tuple[str, Any]) -> bool:
+  """Whether a trial's number can be one; the last two are None where they are not known."""
+  name, value = number
+  if name == "seconds":
+    return value is None or (is_number(value) and value >= 0)
+  return workdir.is_count(value) or (name == "train_flops" and value is None)
 
 
 def _compare(there: Plan, asked: Plan, directory: Path) -> None:

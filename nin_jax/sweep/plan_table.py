@@ -3,6 +3,7 @@
 import re
 
 from nin_jax.cost.table import quantity
+from nin_jax.printable import printable
 from nin_jax.sweep.naming import short_names, short_value
 from nin_jax.sweep.plan import Plan, groups
 from nin_jax.sweep.trial import Trial
@@ -23,7 +24,7 @@ def table(plan: Plan) -> str:
   widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
   lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
   rule = "─" * max(map(len, lines))
-  return "\n".join([*lines[:deep], rule, *lines[deep:], rule, *footer(plan)])
+  return printable("\n".join([*lines[:deep], rule, *lines[deep:], rule, *footer(plan)]), keep="\n")
 
 
 def footer(plan: Plan) -> list[str]:
@@ -69,7 +70,7 @@ def _ranges(plan: Plan) -> str:
     said.append(f"each with the seeds {', '.join(map(str, seeds))}")
   limits = {"max_macs": plan.max_macs, "max_params": plan.max_params}
   said += [f"none over --{name}={_typed(most)}" for name, most in limits.items() if most]
-  return "\n".join([lines[0], rule, *lines[1:], rule, "; ".join(said), *_held(plan)])
+  return printable("\n".join([lines[0], rule, *lines[1:], rule, "; ".join(said), *_held(plan)]), keep="\n")
 
 
 def _held(plan: Plan) -> list[str]:

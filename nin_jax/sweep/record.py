@@ -1,10 +1,11 @@
 """What has become of a sweep's trials: `results.jsonl`, made from the files of each trial."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from nin_jax import whole_files
 from nin_jax.sweep.trial import Trial
 from nin_jax.sweep.work import directory
 from nin_jax.train import workdir as workdirs
@@ -50,10 +51,10 @@ class Record:
     for trial in self._trials:
       place = directory(workdir, trial.id)
       self._look(trial)
-      failure = _read(place / "failure.json", trial.id)
+      failure = _read(place / "failure.json", trial.id, _is_failure)
       if all(known.get("lowering") in (None, trial.config.get("lowering")) for known in failure.values()):
         self._failures |= failure  # what crashed in native code is tried again with another lowering
-      self._pruned |= _read(place / "pruned.json", trial.id)
+      self._pruned |= _read(place / "pruned.json", trial.id, _is_pruned)
 
   def _look(self, trial: Trial) -> None:
     """Takes in the trial's result, where it has one."""
@@ -132,7 +133,7 @@ class Record:
   def step(self, trial: str) -> int:
     """The step of its newest checkpoint; −1: none yet."""
     checkpoints = directory(self._workdir, trial) / "checkpoints"
-    steps = [int(path.name) for path in checkpoints.glob("*") if path.name.isdigit()]
+    steps = [int(path.name) for path in checkpoints.glob("*") if path.name.isdecimal()]
     return max(steps, default=-1)
 
   def rows(self) -> list[dict[str, Any]]:
@@ -171,10 +172,24 @@ class Record:
       write_json(place / name, value)
 
 
-def _read(path: Path, trial: str) -> dict[str, dict]:
+def _read(path: Path, trial: str, is_whole: Callable[[dict], bool]) -> dict[str, dict]:
   """{trial: the object in a file}; {} where there is none that is whole."""
   try:
-    value = json.loads(path.read_text(encoding="utf-8"))
+    value = whole_files.read_json(path)
   except (OSError, ValueError):
     return {}
-  return {trial: value} if isinstance(value, dict) else {}
+  return {trial: value} if isinstance(value, dict) and is_whole(value) else {}
+
+
+def _is_failure(value: dict) -> bool:
+  return (
+    isinstance(value.get("error"), str)
+    and workdirs.is_count(value.get("attempts"))
+    and isinstance(value.get("final"), bool)
+    and isinstance(value.get("step"), int)
+    and isinstance(value.get("lowering"), str | None)
+  )
+
+
+def _is_pruned(value: dict) -> bool:
+  return workdirs.is_count(value.get("step")) and workdirs.is_accuracy(value.get("test_accuracy"))

@@ -14,6 +14,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
 from nin_jax.errors import ConfigError, line
+from nin_jax.printable import without_passwords
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mariadb")
 FEWEST_FINISHED = 5  # points, before any is ended early
@@ -50,7 +51,7 @@ def open_study(storage: str, name: str, exists: bool) -> optuna.Study:
     ConfigError: the storage can't be opened, or the study should be in it and is not.
   """
   optuna.logging.set_verbosity(optuna.logging.WARNING)
-  shown = _without_password(storage)
+  shown = without_passwords(storage)
   try:
     opened = _database(storage) if "://" in storage else _journal(Path(storage).expanduser())
     if not exists or name in optuna.get_all_study_names(opened):
@@ -60,7 +61,7 @@ def open_study(storage: str, name: str, exists: bool) -> optuna.Study:
   except ConfigError:
     raise
   except Exception as error:  # SQLAlchemy's, the database's own, a journal's that is none: their texts may have the URL
-    said = line(_without_password(str(error).replace(storage, shown)), 150)
+    said = line(without_passwords(str(error).replace(storage, shown)), 150)
     accepted = f"a journal's file, or the URL of a database, that can be opened ({type(error).__name__}: {said})"
     raise ConfigError("--storage", shown, accepted) from None
   raise ConfigError("--storage", shown, "the storage that this search was begun with: its study is not in this one")
@@ -92,6 +93,10 @@ def _pruner() -> optuna.pruners.BasePruner:
 
 
 def _journal(path: Path) -> BaseStorage:
+  if path.exists() and not path.is_file():  # a pipe would be waited for, and a device read without end
+    raise ConfigError(
+      "--storage", str(path), "a journal's file that can be opened (this is none), or the URL of a database"
+    )
   path.parent.mkdir(parents=True, exist_ok=True)
   lock = Lock(str(path))
   lock.acquire()
@@ -116,10 +121,5 @@ def _database(url: str) -> BaseStorage:
   """Without Optuna's heartbeat: it tells one process that another's trials are lost, and here one process has them all;
   it is the workdir that says which were not finished, and they are trained on."""
   if re.split(r"[+:]", url)[0] not in DATABASES:
-    raise ConfigError("--storage", _without_password(url), f"a file, or a URL of {', '.join(DATABASES)}")
+    raise ConfigError("--storage", without_passwords(url), f"a file, or a URL of {', '.join(DATABASES)}")
   return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})  # a training may outlast a connection
-
-
-def _without_password(url: str) -> str:
-  """user:***@host; and no options, among which may be another."""
-  return re.sub(r"(://[^/\s]*?):[^/\s]*@", r"\1:***@", url).split("?")[0] if "://" in url else url

@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy as np
 
 from nin_jax import paths
 from nin_jax.errors import ConfigError, line
-from nin_jax.train import processes
+from nin_jax.train import checkpoint_contents, processes
 from nin_jax.train.storage import WorkdirError
 from nin_jax.train.update import TrainState
 
@@ -51,6 +51,8 @@ class Checkpoints:
     directory = self._workdir / "checkpoints"
     if not processes.first() or (read_only and not directory.is_dir()):
       return
+    for path in checkpoint_contents.special_files(directory):  # Orbax would read it here
+      raise ConfigError("--workdir", str(workdir), f"a directory with checkpoints; {path} is no regular file")
     try:
       import orbax.checkpoint as ocp  # here and below: a quarter of the time that it takes to import this package
 
@@ -67,6 +69,9 @@ class Checkpoints:
         self._spelled = opened.pop_all()  # closed after the manager, which goes by this spelling
     except OSError as error:
       raise WorkdirError(f"{directory} can't be written: {error.strerror or error}") from error
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # of a value of another type in a checkpoint's
+      accepted = f"a directory with checkpoints whose _CHECKPOINT_METADATA is whole ({type(error).__name__}: {error})"
+      raise ConfigError("--workdir", str(workdir), accepted) from error
 
   @property
   def steps(self) -> list[int]:
@@ -95,12 +100,15 @@ class Checkpoints:
       items = ocp.args.Composite(state=ocp.args.StandardSave(host), record=ocp.args.JsonSave(record))
       self._manager.save(step, args=items, force=True)
 
-  def restore(self, like: TrainState, step: int | None = None) -> tuple[TrainState, dict] | None:
+  def restore(
+    self, like: TrainState, step: int | None = None, check: Callable[[dict], None] | None = None
+  ) -> tuple[TrainState, dict] | None:
     """The state, in arrays of NumPy, and the progress of a step.
 
     Args:
       like: a state with the same shapes.
       step: None: the newest that is whole, with a warning for each that is not; a training moves these aside.
+      check: raises ValueError where the progress is none that can be resumed from: then it is not whole either.
 
     Returns:
       None where there are no checkpoints and `step` is None.
@@ -112,7 +120,7 @@ class Checkpoints:
     found: list = []  # on the first process, what the others are told of
 
     def choose() -> dict | None:
-      found.extend(self._choose(shapes, step))
+      found.extend(self._choose(shapes, step, check))
       return found[1] if found else None
 
     progress = processes.on_first(choose)
@@ -148,7 +156,7 @@ class Checkpoints:
       with self._writing():
         self._manager.wait_until_finished()
 
-  def _choose(self, shapes: TrainState | None, step: int | None) -> Sequence:
+  def _choose(self, shapes: TrainState | None, step: int | None, check: Callable | None = None) -> Sequence:
     """(state, progress) of a step, or of the newest that is whole; () where there are none."""
     steps = self.steps
     if step is not None:
@@ -160,6 +168,8 @@ class Checkpoints:
     for candidate in reversed(steps):
       try:
         found = self._load(candidate, shapes)
+        if check:
+          check(found[1])
       except Exception as error:  # whatever a damaged file leads to
         if isinstance(error, OSError) and error.errno in NOT_DAMAGE:
           raise WorkdirError(f"{self._workdir / 'checkpoints'} can't be read: {error.strerror}") from error
@@ -179,6 +189,10 @@ class Checkpoints:
   def _load(self, step: int, shapes: TrainState | None) -> tuple[Any, dict]:
     import orbax.checkpoint as ocp
 
+    directory = self._workdir / "checkpoints" / str(step)
+    stored = checkpoint_contents.file_bytes(directory)
+    claimed = ocp.StandardCheckpointHandler().metadata(directory / "state").tree
+    checkpoint_contents.check_arrays(claimed, shapes, stored)
     items = ocp.args.Composite(state=ocp.args.StandardRestore(shapes), record=ocp.args.JsonRestore())
     restored = self._manager.restore(step, args=items)
     state, contents = restored.state, _opened(restored.record)
@@ -188,9 +202,6 @@ class Checkpoints:
       written = {path: checksum for path, checksum in written.items() if path.split("/")[0] in VARIABLES}
     if _checksums(state) != written:
       raise ValueError("the state does not match its checksums")
-    for wanted, got in zip(jax.tree.leaves(shapes), jax.tree.leaves(state), strict=shapes is not None):
-      if (wanted.shape, wanted.dtype) != (got.shape, got.dtype):
-        raise ValueError(f"it has {got.dtype}{got.shape} where this config has {wanted.dtype}{wanted.shape}")
     return state, contents["progress"]
 
   def _set_aside(self, step: int) -> None:

@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 from nin_jax.errors import ConfigError
 from nin_jax.train import processes, workdir
 from nin_jax.train.checkpoint import Checkpoints
+from nin_jax.train.checkpoint_contents import check_progress
 from nin_jax.train.setup import set_up
 
 # Besides what may change when a run goes on: what the network is evaluated in, and on which images of its classes.
@@ -36,7 +37,7 @@ def evaluate_checkpoint(
     processes.on_first(lambda: workdir.compare(directory, config, also_free=FREE))
     setup = set_up(config, training=False, flags={"--split": split, "--step": step})
     with Checkpoints(directory, config.checkpoint.keep, read_only=True) as checkpoints:
-      restored = checkpoints.restore(setup.first_state(), step)
+      restored = checkpoints.restore(setup.first_state(), step, check_progress)
     if restored is None:
       raise ConfigError("--workdir", str(directory), "the directory of a run that has a checkpoint")
     state, progress = restored

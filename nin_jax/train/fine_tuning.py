@@ -1,6 +1,7 @@
 """Training that starts from the network of another run."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -59,7 +60,7 @@ def start(state: TrainState, config: ConfigDict) -> tuple[TrainState, list[str]]
 def _taken(state: TrainState, config: ConfigDict) -> tuple[TrainState, list[str]]:
   try:
     directory = workdir.locate(config.train.init_from)
-    other_classes = workdir.read_config(directory).model.num_classes
+    other_classes = _classes(directory)
     with Checkpoints(directory, 1, read_only=True) as checkpoints:
       there = checkpoints.variables()
   except ConfigError as error:
@@ -71,6 +72,15 @@ def _taken(state: TrainState, config: ConfigDict) -> tuple[TrainState, list[str]
   host = jax.tree.map(np.array, state)
   average = averaging.init(config.train, new_params)
   return host.replace(params=new_params, batch_stats=batch_stats, average=jax.tree.map(np.array, average)), fresh
+
+
+def _classes(directory: Path) -> int:
+  """How many classes the network of the run in a directory has."""
+  model = workdir.read_config(directory).get("model")
+  classes = model.get("num_classes") if isinstance(model, ConfigDict) else None
+  if not isinstance(classes, int):
+    raise ConfigError("--workdir", str(directory), "the directory of a run, whose config.json is whole")
+  return classes
 
 
 def _merge(directory: str, mine: Any, theirs: Any, classes: tuple[int, int]) -> tuple[Any, list[str]]:

@@ -3,11 +3,13 @@
 import contextlib
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from nin_jax import whole_files
 from nin_jax.train.storage import plain, replace, writing
 from nin_jax.train.tensorboard import Events
 
@@ -115,7 +117,7 @@ def _truncate(path: Path, step: int, evaluated: bool) -> None:
   """Drops the lines after a step (all of them at step 0), and what a write that was cut short left behind."""
   if not path.exists():
     return
-  old = path.read_bytes()
+  old = whole_files.read(path, most=sys.maxsize)
   new = b"".join(line for line in old.splitlines(keepends=True) if _stays(line, step, evaluated))
   if new != old:
     replace(path, new)
@@ -123,7 +125,7 @@ def _truncate(path: Path, step: int, evaluated: bool) -> None:
 
 def _stays(line: bytes, last: int, evaluated: bool) -> bool:
   try:
-    row = json.loads(line)
+    row = whole_files.parse(line)
     step, split = int(row["step"]), row.get("split")
   except (ValueError, KeyError, TypeError, AttributeError):
     return False

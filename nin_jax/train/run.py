@@ -5,8 +5,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from nin_jax.errors import line
 from nin_jax.train import fine_tuning, processes, workdir
 from nin_jax.train.checkpoint import Checkpoints
+from nin_jax.train.checkpoint_contents import check_progress
 from nin_jax.train.costs import Costs
 from nin_jax.train.display import Display
 from nin_jax.train.journal import Journal
@@ -74,7 +76,7 @@ class Run(contextlib.ExitStack):
   def restore(self) -> int | None:
     """Takes up the newest checkpoint that is whole, and returns its step; None where there is none."""
     self.state = self.setup.first_state()
-    restored = self._checkpoints.restore(self.state)
+    restored = self._checkpoints.restore(self.state, check=check_progress)
     if not restored:
       return None
     self.setup.check_data(restored[1]["data"], resumes=True)
@@ -101,7 +103,7 @@ class Run(contextlib.ExitStack):
       self.state, fresh = fine_tuning.start(self.state, config)
       if processes.first() and self._displays:
         kept = f", but for {', '.join(fresh)}" if fresh else ""
-        print(f"the network is that of {config.train.init_from}{kept}", file=sys.stderr)
+        print(f"the network is that of {line(config.train.init_from)}{kept}", file=sys.stderr)
       self._checkpoints.save(self.state, self.progress)  # the other run may go on: what was begun with stays
 
   def open(self) -> None:

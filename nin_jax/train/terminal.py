@@ -11,6 +11,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from nin_jax.printable import printable
+
 MIN_BAR = 8  # columns; where there is less left, fields make room
 
 
@@ -39,8 +41,8 @@ def start_live(console: Console, draw: Callable[[], RenderableType]) -> Live:
 
 
 def print_line(console: Console, text: Text | str) -> None:
-  """Prints a line, above what stays in place."""
-  console.print(Text(text) if isinstance(text, str) else text)
+  """Prints a line, above what stays in place; of a Text, the parts that come from elsewhere are printable already."""
+  console.print(Text(printable(text)) if isinstance(text, str) else text)
   console.file.flush()
 
 

@@ -13,9 +13,10 @@ from typing import IO, Any
 
 from ml_collections import ConfigDict
 
-from nin_jax import paths
-from nin_jax.config import from_json
-from nin_jax.errors import ConfigError
+from nin_jax import paths, whole_files
+from nin_jax.checks import is_number
+from nin_jax.config import from_values
+from nin_jax.errors import ConfigError, line
 from nin_jax.train.storage import write_json
 
 # What may be changed when a run goes on: nothing of it decides which parameters come out.
@@ -99,7 +100,9 @@ def alone(directory: Path, wait_seconds: float = 0.0) -> Iterator[None]:
 
 
 def _not_writable(directory: Path, error: OSError) -> ConfigError:
-  return ConfigError("--workdir", str(directory), f"a directory that can be made and written to ({error.strerror})")
+  return ConfigError(
+    "--workdir", str(directory), f"a directory that can be made and written to ({error.strerror or error})"
+  )
 
 
 def _lock(lock: IO, directory: Path, until: float) -> None:
@@ -118,7 +121,9 @@ def _lock(lock: IO, directory: Path, until: float) -> None:
         raise InUse("--workdir", str(directory), accepted) from error
       time.sleep(_RETRY_SECONDS)
     except OSError as error:  # some network file systems have no locks
-      logging.warning("%s can't be locked (%s): take care that one run alone writes there.", directory, error.strerror)
+      logging.warning(
+        "%s can't be locked (%s): take care that one run alone writes there.", line(str(directory)), error.strerror
+      )
       return
 
 
@@ -161,7 +166,7 @@ def read_config(directory: str | Path) -> ConfigDict:
   """
   path = locate(directory) / "config.json"
   try:
-    return from_json(path.read_text(encoding="utf-8"))
+    return from_values(whole_files.read_json(path))
   except (OSError, ValueError) as error:
     raise _not_whole(path) from error
 
@@ -170,18 +175,41 @@ def result(directory: Path, config: ConfigDict) -> dict | None:
   """`result.json` of a run of this config that has ended, or None.
 
   Raises:
-    ConfigError: the run that has ended is of another config, or the directory can't be entered.
+    ConfigError: the run that has ended is of another config, the file is not whole, or the directory can't be entered.
   """
   path = locate(directory) / "result.json"
   if not path.exists():
     return None
   compare(directory, config)
-  return _read(path)
+  values = _read(path)
+  if not is_result(values):
+    raise _not_whole(path)
+  return values
+
+
+def is_result(values: dict) -> bool:
+  """Whether an object has what is read of a `result.json`, of the right types."""
+  return (
+    all(is_accuracy(values.get(name)) for name in ("test_accuracy", "train_accuracy"))
+    and all(is_count(values.get(name)) for name in ("steps", "params", "macs", "devices"))
+    and all(values.get(name) is None or is_number(values[name]) for name in ("test_loss", "images_per_second"))
+    and isinstance(values.get("device"), str)
+  )
+
+
+def is_accuracy(value: Any) -> bool:
+  """Whether a value of a JSON file is a number from 0 to 1."""
+  return is_number(value) and 0 <= value <= 1
+
+
+def is_count(value: Any) -> bool:
+  """Whether one is a whole number, 0 or more."""
+  return isinstance(value, int) and is_number(value) and value >= 0
 
 
 def _read(path: Path) -> dict:
   try:
-    values = json.loads(path.read_text(encoding="utf-8"))
+    values = whole_files.read_json(path)
   except (OSError, ValueError) as error:
     raise _not_whole(path) from error
   if not isinstance(values, dict):

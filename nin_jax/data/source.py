@@ -85,7 +85,7 @@ def prepared(config_data) -> "tfds.core.DatasetBuilder":
   if found.name == DIGITS:
     from nin_jax.data import digits
 
-    return digits.prepare(cache.directory(config_data.cache_dir) / "tfds")
+    return digits.prepare(cache.directory(config_data.cache_dir))
   name, directory = config_data.name, data_dir(config_data)
   command = f"python -m experiments.prepare_data --name={name} --data_dir={directory}"
   if (found.data_path / _DESCRIPTION).exists():
@@ -217,8 +217,18 @@ def records(config_data, found: "tfds.core.DatasetBuilder", split_field: str) ->
 def fingerprint(found: "tfds.core.DatasetBuilder") -> dict[str, object]:
   """Returns what identifies the contents of a prepared set: its description and the sizes of its files."""
   texts = [(found.data_path / name).read_text(encoding="utf-8") for name in (_DESCRIPTION, "features.json")]
-  files = sorted((path.name, path.stat().length) for path in found.data_path.iterdir())
+  files = sorted((path.name, _size(path)) for path in found.data_path.iterdir() if path.name != cache.CHECKSUMS)
   return {"name": found.info.full_name, "description": texts, "files": files}
+
+
+def _size(path) -> int:
+  """The bytes of a file, an etils.epath.Path; −1 if a link leads nowhere."""
+  if "://" in os.fspath(path):
+    return path.stat().length
+  try:
+    return os.stat(path).st_size  # epath's own wants to know the owner's name too, which not every uid has
+  except OSError:
+    return -1
 
 
 def _line(text: str) -> str:

@@ -104,7 +104,7 @@ def find(entry: Path, key: str) -> bool:
     try:
       remove(entry)
     except OSError as refused:
-      raise Unusable(f"{entry.name} is damaged, {_reason(error)}, and can't be removed: {refused}") from None
+      raise Unusable(refused.errno, f"it is damaged and can't be removed, {refused.strerror}", str(entry)) from None
     logging.warning("The cache entry %s is damaged (%s) and is made anew.", line(str(entry)), _reason(error))
     return False
 

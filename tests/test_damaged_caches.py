@@ -10,6 +10,7 @@ from pathlib import Path
 import damages
 import jax
 import pytest
+import test_commands
 from caches import CACHES, Counts, Programs, assert_mended, bounded, filled
 
 from nin_jax.data import cache
@@ -215,3 +216,31 @@ def test_a_program_that_jax_cannot_read_is_written_anew(pristine, tmp_path, monk
   assert "damaged" in caplog.text
   monkeypatch.undo()
   assert_mended(kind, root, caplog, recwarn)
+
+
+@pytest.mark.slow
+def test_trainings_with_damaged_caches(tmp_path):
+  """Every file of every cache has a wrong bit."""
+  (tmp_path / "tiny.py").write_text(test_commands.TINY)
+  flags = [f"--config={tmp_path / 'tiny.py'}", "--config.train.steps=2", "--config.eval.every_steps=2"]
+
+  def trained(name):
+    where = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "TMPDIR": str(tmp_path / "temporary")}
+    done = test_commands.run("train", *flags, f"--workdir={tmp_path / name}", **where)
+    assert done.returncode == 0, done.stderr
+    said = [line for line in done.stderr.splitlines() if not line.startswith("step ")]
+    result = json.loads((tmp_path / name / "result.json").read_text())
+    return said, [result[key] for key in ("test_loss", "test_accuracy", "train_loss", "train_flops", "params", "macs")]
+
+  (tmp_path / "temporary").mkdir()
+  said, right = trained("first")
+  assert said == []
+  for path in (tmp_path / "cache").rglob("*"):
+    if path.is_file() and path.stat().st_size:
+      damages.flip(0.5)(path)
+  said, numbers = trained("damaged")
+  assert numbers == right
+  assert len(said) == 4, said  # the digits, their two splits, and their statistics
+  assert all("is damaged" in line for line in said)
+  assert trained("mended") == ([], right)
+  assert os.listdir(tmp_path / "temporary") == []

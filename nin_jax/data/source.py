@@ -71,6 +71,11 @@ def builder(config_data) -> "tfds.core.DatasetBuilder":
     raise ConfigError("data.name", name, _line(accepted)) from None
   except (ValueError, AssertionError, OSError, tfds.core.DatasetNotFoundError) as error:
     raise ConfigError("data.name", name, _line(f"a version and variant that TFDS knows: {error}")) from None
+  except Exception as error:  # protobuf has errors of its own for a damaged description
+    accepted = (
+      f"a directory of prepared TFDS sets with whole descriptions; that of {name} in {directory} is not: {error}"
+    )
+    raise ConfigError("data.dir", config_data.dir, _line(accepted)) from None
 
 
 def prepared(config_data) -> "tfds.core.DatasetBuilder":

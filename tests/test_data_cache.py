@@ -1,5 +1,7 @@
 import json
 import logging
+import os
+import time
 
 import numpy as np
 import pytest
@@ -68,20 +70,30 @@ def remove(entry):
   (entry / "images.npy").unlink()
 
 
-def garble(entry):
-  (entry / "entry.json").write_text('{"key": ')
+def byte_order(entry):
+  """One bit of the description of an array whose values stay: '<i4' becomes '>i4'."""
+  content = (entry / "labels.npy").read_bytes()
+  assert content.count(b"<i4") == 1
+  (entry / "labels.npy").write_bytes(content.replace(b"<i4", b">i4"))
 
 
 def strip(entry):
-  (entry / "entry.json").write_text("[]")
+  (entry / cache.CHECKSUMS).write_text("[]")
 
 
-def rename_key(entry):
-  meta = json.loads((entry / "entry.json").read_text())
-  (entry / "entry.json").write_text(json.dumps({**meta, "key": "another"}))
+def of_nothing(entry):
+  content = json.loads((entry / cache.CHECKSUMS).read_text())
+  (entry / cache.CHECKSUMS).write_text(json.dumps({**content, "files": {}}))
 
 
-@pytest.mark.parametrize("damage", [truncate, flip_bit, empty, pickle, remove, garble, strip, rename_key])
+def of_an_earlier_version(entry):
+  (entry / cache.CHECKSUMS).rename(entry / "entry.json")
+
+
+@pytest.mark.parametrize(
+  "damage",
+  [truncate, flip_bit, empty, pickle, remove, byte_order, strip, of_nothing, of_an_earlier_version],
+)
 def test_a_damaged_entry_is_made_anew(tmp_path, caplog, damage):
   make = Maker()
   load(tmp_path, make)
@@ -122,6 +134,36 @@ def test_who_comes_second_leaves_the_first_ones_work(tmp_path, caplog):
   load(tmp_path, make)
   assert len(list(tmp_path.iterdir())) == 1
   assert not caplog.records
+
+
+def test_it_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+  done = []
+  monkeypatch.setattr(cache, "sync", lambda path: done.append(path.name))
+  rename = cache.os.rename
+  monkeypatch.setattr(cache.os, "rename", lambda source, target: (done.append("rename"), rename(source, target)))
+  load(tmp_path, Maker())
+  *files, directory, renamed, parent = done
+  assert sorted(files) == [cache.CHECKSUMS, "images.npy", "labels.npy"]
+  assert directory.startswith(cache.WRITING)
+  assert (renamed, parent) == ("rename", tmp_path.name)
+
+
+def test_what_a_killed_process_left_goes_after_a_day(tmp_path):
+  for name, age in (("old", 90_000), ("new", 80_000)):
+    (tmp_path / f"{cache.WRITING}{name}").mkdir()
+    os.utime(tmp_path / f"{cache.WRITING}{name}", (time.time() - age,) * 2)
+  load(tmp_path, Maker())
+  assert [path.name for path in tmp_path.glob(cache.WRITING + "*")] == [f"{cache.WRITING}new"]
+
+
+def test_without_a_home(monkeypatch):
+  monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+  monkeypatch.setattr(cache.Path, "home", lambda: raise_(RuntimeError("no home")))
+  assert cache.directory("").parent == cache.process_directory()
+
+
+def raise_(error):
+  raise error
 
 
 def test_the_directory(monkeypatch, tmp_path):

@@ -52,3 +52,36 @@ def test_a_failed_download_is_one_line(tmp_path, monkeypatch):
   monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", fail)
   with pytest.raises(ConfigError, match=r"--name='mnist'.*OSError: Name or service not known"):
     data.prepare("mnist", str(tmp_path))
+
+
+def test_digits_that_cannot_be_written_are_one_line(tmp_path, monkeypatch):
+  from nin_jax.data import cache
+
+  def full(path):
+    raise OSError(28, "No space left on device")
+
+  monkeypatch.setattr(cache, "sync", full)
+  with pytest.raises(ConfigError, match=r"--data_dir=.*No space left"):
+    data.prepare("digits", str(tmp_path))
+  assert list(tmp_path.rglob("dataset_info.json")) == []
+
+
+def test_what_lies_in_the_way_of_digits_is_the_users(tmp_path):
+  own = tmp_path / "digits" / "1.0.0" / "own.txt"
+  own.parent.mkdir(parents=True)
+  own.write_text("mine")
+  with pytest.raises(ConfigError, match=r"--data_dir=.*move .*digits/1.0.0 away"):
+    data.prepare("digits", str(tmp_path))
+  assert own.read_text() == "mine"
+
+
+@pytest.mark.parametrize("text", ["", "{", "null", "[]", "[" * 100_000])
+def test_a_damaged_description_in_a_directory_of_the_users_is_one_line(text, tmp_path):
+  description = tmp_path / "digits" / "1.0.0" / "dataset_info.json"
+  description.parent.mkdir(parents=True)
+  description.write_text(text)
+  section = config.default().data
+  section.update({"dir": str(tmp_path), "cache_dir": str(tmp_path / "cache")})
+  with pytest.raises(ConfigError, match=r"data\.(dir|name)="):
+    data.open(section, seed=0)
+  assert description.read_text() == text

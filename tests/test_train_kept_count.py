@@ -21,6 +21,10 @@ def cache(tmp_path):
   jax.config.update("jax_compilation_cache_dir", before)
 
 
+def counts(cache):
+  return [number for number, _ in json.loads((cache / NAME).read_text()).values()]
+
+
 def never():
   raise AssertionError("counted anew")
 
@@ -29,7 +33,7 @@ def test_an_equal_key_is_counted_once(cache):
   assert kept({"width": 3, "name": "a"}, lambda: 7) == 7
   assert kept({"name": "a", "width": 3}, never) == 7
   assert kept({"width": 4, "name": "a"}, lambda: 8) == 8
-  assert sorted(json.loads((cache / NAME).read_text()).values()) == [7, 8]
+  assert sorted(counts(cache)) == [7, 8]
 
 
 def test_a_config_s_values_may_be_of_numpy(cache):
@@ -44,11 +48,17 @@ def test_other_code_counts_anew(cache, monkeypatch):
   assert kept({}, lambda: 9) == 9
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"KEY": "7"}', '{"KEY": -7}', '{"KEY": true}', '{"KEY": null}'])
+@pytest.mark.parametrize(
+  "content",
+  [
+    *("", "[]", "{", '{"KEY": "7"}', '{"KEY": -7}', '{"KEY": true}', '{"KEY": null}', '{"KEY": 7}', '{"KEY": [7]}'),
+    *('{"KEY": [8, SUM]}', '{"KEY": ["7", SUM]}', '{"KEY": [7, null]}', '{"KEY": [7.0, SUM]}', '{"OTHER": [7, SUM]}'),
+  ],
+)
 def test_what_is_no_count_is_counted_anew(cache, content):
   kept({}, lambda: 7)
-  (key,) = json.loads((cache / NAME).read_text())
-  (cache / NAME).write_text(content.replace("KEY", key))
+  ((key, (_, checksum)),) = json.loads((cache / NAME).read_text()).items()
+  (cache / NAME).write_text(content.replace("KEY", key).replace("SUM", str(checksum)))
   assert kept({}, lambda: 9) == 9
   assert kept({}, never) == 9
 
@@ -57,7 +67,7 @@ def test_the_newest_are_kept(cache, monkeypatch):
   monkeypatch.setattr(kept_count, "MOST", 3)
   for number in range(1, 6):
     kept({"number": number}, lambda number=number: number)
-  assert list(json.loads((cache / NAME).read_text()).values()) == [3, 4, 5]
+  assert counts(cache) == [3, 4, 5]
 
 
 def test_without_a_cache_or_one_that_can_be_written_it_is_counted(cache):

@@ -1,21 +1,20 @@
 """scikit-learn's bundled handwritten digits as a TFDS set: real images, nothing to download."""
 
 import contextlib
-import functools
 import io
-import logging
-import shutil
+import os
 import tempfile
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from nin_jax import temporary
 from nin_jax.data import cache
 from nin_jax.data.tfds import tfds
+from nin_jax.errors import ConfigError
 
 TEST_EXAMPLES = 360
+_KEY = "digits 1.0.0"
 
 
 def rescale(images: np.ndarray) -> np.ndarray:
@@ -67,35 +66,45 @@ class Digits(tfds.core.GeneratorBasedBuilder):
       yield i, {"image": png, "label": int(label)}
 
 
-_process_directory = functools.cache(temporary.directory)
+def prepare(cache_dir: Path) -> Digits:
+  """Returns the builder of the digits in the data cache, written there as ArrayRecord unless they are already.
 
+  Safe when several processes do it at once. If the cache can't be read or written, a directory that lasts as long as
+  the process takes its place, with a warning.
 
-def prepare(data_dir: Path) -> Digits:
-  """Returns the builder of the digits under data_dir, written there as ArrayRecord unless they are already.
-
-  Safe when several processes do it at once. Where data_dir cannot be written, a directory that lasts as long as the
-  process takes its place, with a warning.
+  Raises:
+    ConfigError: that one can't be written either.
   """
   try:
-    data_dir.mkdir(parents=True, exist_ok=True)
-    builder = Digits(data_dir=data_dir, file_format="array_record")
-    if (builder.data_path / "dataset_info.json").exists():
-      return builder
-    cache.remove_abandoned(data_dir)
-    unfinished = Path(tempfile.mkdtemp(prefix=cache.WRITING, dir=data_dir))
-  except OSError as error:
-    logging.warning(
-      "The directory %s cannot be written (%s): digits are prepared anew by each process.", data_dir, error
-    )
-    data_dir = _process_directory()
-    unfinished = Path(tempfile.mkdtemp(prefix=cache.WRITING, dir=data_dir))
+    return write(cache_dir / "tfds")
+  except Exception as error:  # a full disk has other names in TFDS and ArrayRecord
+    cache.warn(cache_dir, "read" if isinstance(error, cache.Unusable) else "written", error)
   try:
-    made = Digits(data_dir=unfinished, file_format="array_record")
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):  # progress bars
-      made.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
-    target = data_dir / made.data_path.relative_to(unfinished)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    cache.publish(Path(made.data_path), target)
-  finally:
-    shutil.rmtree(unfinished, ignore_errors=True)
+    return write(cache.process_directory())
+  except Exception as error:
+    accepted = f"a directory with 1 MB to spare, as {cache_dir} can't hold the digits: {error}"
+    raise ConfigError("TMPDIR", tempfile.gettempdir(), accepted) from error
+
+
+def entry(data_dir: Path) -> Path:
+  """Returns the directory of the prepared digits under data_dir."""
+  return data_dir / Digits.name / str(Digits.VERSION)
+
+
+def write(data_dir: Path) -> Digits:
+  """Returns the builder of the digits under data_dir, written there unless they are there and intact.
+
+  Raises:
+    OSError, or errors of TFDS and ArrayRecord: they can't be.
+  """
+  target = entry(data_dir)
+  if not cache.find(target, _KEY):
+    with cache.writing(data_dir) as unfinished:
+      made = Digits(data_dir=unfinished, file_format="array_record")
+      with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):  # progress bars
+        made.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
+      if os.path.lexists(target.parent) and not target.parent.is_dir():
+        cache.remove(target.parent)
+      target.parent.mkdir(exist_ok=True)
+      cache.publish(Path(made.data_path), target, _KEY)
   return Digits(data_dir=data_dir, file_format="array_record")

@@ -36,17 +36,27 @@ def prepare(name: str, data_dir: str = "") -> str:
     directory = source.data_dir(config_data)
     if directory.startswith("~"):
       raise ConfigError("--data_dir", data_dir, "a directory, as this user has no home")
-    if name == source.DIGITS:
-      from nin_jax.data import digits
-
-      digits.prepare(Path(directory))
-    elif not source.is_prepared(source.builder(config_data)):
-      _download(name, directory)
+    if not source.is_prepared(source.builder(config_data)):
+      prepare = _write_digits if name == source.DIGITS else _download
+      prepare(name, directory)
     source.prepared(config_data)
   except ConfigError as error:
     flags = {"data.name": "--name", "data.dir": "--data_dir"}
     raise ConfigError(flags.get(error.field, error.field), error.value, error.accepted) from error
   return os.path.abspath(directory) if "://" not in directory else directory
+
+
+def _write_digits(name: str, directory: str) -> None:
+  del name
+  from nin_jax.data import digits
+
+  entry = digits.entry(Path(directory))
+  if os.path.lexists(entry):
+    raise ConfigError("--data_dir", directory, f"a directory without a damaged set of digits: move {entry} away")
+  try:
+    digits.write(Path(directory))
+  except Exception as error:  # a full disk has other names in TFDS and ArrayRecord
+    raise ConfigError("--data_dir", directory, f"a directory that can be written: {error}") from error
 
 
 def _download(name: str, directory: str) -> None:

@@ -85,6 +85,11 @@ def builder(config_data) -> "tfds.core.DatasetBuilder":
     raise ConfigError("data.name", name, _line(accepted)) from None
   except (ValueError, AssertionError, OSError, tfds.core.DatasetNotFoundError) as error:
     raise ConfigError("data.name", name, _line(f"a version and variant that TFDS knows: {error}")) from None
+  except Exception as error:  # protobuf has errors of its own for a damaged description
+    accepted = (
+      f"a directory of prepared TFDS sets with whole descriptions; that of {name} in {directory} is not: {error}"
+    )
+    raise ConfigError("data.dir", config_data.dir, _line(accepted)) from None
 
 
 def prepared(config_data) -> "tfds.core.DatasetBuilder":
@@ -99,7 +104,7 @@ def prepared(config_data) -> "tfds.core.DatasetBuilder":
   if found.name == DIGITS:
     from nin_jax.data import digits
 
-    return digits.prepare(for_tfds("data.cache_dir", cache.directory(config_data.cache_dir)) / "tfds")
+    return digits.prepare(for_tfds("data.cache_dir", cache.directory(config_data.cache_dir)))
   name, directory = config_data.name, data_dir(config_data)
   command = shlex.join(["python", "-m", "experiments.prepare_data", f"--name={name}", f"--data_dir={directory}"])
   if (found.data_path / _DESCRIPTION).exists():
@@ -232,13 +237,18 @@ def records(config_data, found: "tfds.core.DatasetBuilder", split_field: str) ->
 def fingerprint(found: "tfds.core.DatasetBuilder") -> dict[str, object]:
   """Returns what identifies the contents of a prepared set: its description and the sizes of its files."""
   texts = [(found.data_path / name).read_text(encoding="utf-8") for name in (_DESCRIPTION, "features.json")]
-  files = sorted((path.name, _length(path)) for path in found.data_path.iterdir())
+  files = sorted((path.name, _size(path)) for path in found.data_path.iterdir() if path.name != cache.CHECKSUMS)
   return {"name": found.info.full_name, "description": texts, "files": files}
 
 
-def _length(path) -> int:
-  """The bytes of a file; not from epath where it needn't, whose `stat` fails where the owner has no name."""
-  return path.stat().length if "://" in os.fspath(path) else os.stat(path).st_size
+def _size(path) -> int:
+  """The bytes of a file, an etils.epath.Path; −1 if a link leads nowhere."""
+  if "://" in os.fspath(path):
+    return path.stat().length
+  try:
+    return os.stat(path).st_size  # epath's own wants to know the owner's name too, which not every uid has
+  except OSError:
+    return -1
 
 
 def _line(text: str) -> str:

@@ -1,13 +1,9 @@
 """How programs are compiled, and where what was compiled is kept."""
 
+import atexit
 import contextlib
 import functools
-import grp
-import importlib.util
 import math
-import os
-import pwd
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +14,7 @@ import jax.numpy as jnp
 from nin_jax import paths
 from nin_jax.data import cache
 from nin_jax.errors import ConfigError
+from nin_jax.train import kept_programs
 
 # A quarter of the time of compilation, for what runs once.
 _QUICK = {"xla_backend_optimization_level": 1, "xla_cpu_use_fusion_emitters": False}
@@ -35,8 +32,8 @@ _YNNPACK = "xla_cpu_experimental_ynn_fusion_type"
 _FAST = {"float32": {_YNNPACK: "LIBRARY_FUSION_TYPE_REDUCE"}, "bfloat16": {}}
 
 MAX_BYTES = 2**30  # of what is kept: some hundred networks; what was used longest ago goes first
-_ABANDONED_SECONDS = 60
 _spelled = contextlib.ExitStack()  # what is open as long as the process
+_directory: Path | None = None  # of programs, if this process keeps them
 
 
 def keep_compiled() -> None:
@@ -46,48 +43,34 @@ def keep_compiled() -> None:
   `JAX_ENABLE_COMPILATION_CACHE=0`). JAX's key to a program is all that it depends on: the program itself, how it is
   compiled, the versions, the devices and their instruction sets.
   """
-  if jax.config.jax_compilation_cache_dir:
+  global _directory
+  if jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache:
     return
-  own = cache.own()
-  if own is None:
+  directory = kept_programs.directory()
+  if directory is None:
     return
-  directory = own / "programs"
   try:
-    directory.mkdir(parents=True, exist_ok=True)
+    kept_programs.prepare(directory, MAX_BYTES)
     spelling = _spelled.enter_context(paths.literal("XDG_CACHE_HOME", directory))
-  except (OSError, ConfigError):  # JAX would warn of each program
+  except (OSError, NotImplementedError, ConfigError) as error:  # NotImplementedError: a file system without locks
+    cache.warn(cache.directory(""), "written", error)
     return
   jax.config.update("jax_compilation_cache_dir", str(spelling))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # the small ones take a quarter of a warm start
-  if importlib.util.find_spec("filelock") and _has_names(directory):  # JAX's bound on the size takes a lock
+  if kept_programs.is_bounded(directory):
     jax.config.update("jax_compilation_cache_max_size", MAX_BYTES)
-    _mend(directory)
+  kept_programs.replace_unreadable(directory)
+  _directory = directory
+  atexit.register(_seal)
 
 
-def _has_names(directory: Path) -> bool:
-  """Whether this user and the directory's have names, which JAX asks for where it bounds the size, by way of etils."""
-  status = directory.stat()
-  try:
-    for user, group in ((status.st_uid, status.st_gid), (os.geteuid(), os.getegid())):
-      pwd.getpwuid(user), grp.getgrgid(group)
-  except KeyError:
-    return False
-  return True
-
-
-def _mend(directory: Path) -> None:
-  """Takes out what a killed process has left half written.
-
-  JAX would warn of it at each start, and never write it anew: a program comes first, and then the time of its use, for
-  which it looks in vain.
-  """
-  for program in directory.glob("*-cache"):
-    with contextlib.suppress(OSError):  # another process does the same
-      used = program.with_name(program.name.removesuffix("-cache") + "-atime")
-      whole = used.exists() and used.stat().st_size == 8
-      if not whole and time.time() - program.stat().st_mtime > _ABANDONED_SECONDS:
-        program.unlink()
-        used.unlink(missing_ok=True)
+def _seal() -> None:
+  """Makes what has been compiled until now usable for later starts."""
+  if _directory is not None:
+    try:
+      kept_programs.seal(_directory)
+    except (OSError, NotImplementedError) as error:
+      cache.warn(cache.directory(""), "written", error)
 
 
 @functools.cache
@@ -153,4 +136,5 @@ class Program:
         lowered = self._mapped.lower(*args)
       flops = (lowered.cost_analysis() or {}).get("flops", math.inf)
       self._compiled[key] = lowered.compile(compiler_options=self._options(flops))
+      _seal()
     return self._compiled[key](*args)

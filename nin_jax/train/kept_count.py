@@ -4,6 +4,8 @@ import contextlib
 import functools
 import hashlib
 import json
+import os
+import zlib
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import jax
 
 import nin_jax
+from nin_jax.data import cache, files
 from nin_jax.train.storage import replace
 
 NAME = "counts.json"
@@ -32,24 +35,36 @@ def kept(key: Mapping[str, object], count: Callable[[], int]) -> int:
     return count()
   path = Path(directory) / NAME
   name = hashlib.sha256(json.dumps([_code(), key], sort_keys=True, default=str).encode()).hexdigest()[:32]
-  found = _read(path).get(name)
-  if type(found) is int and found > 0:
-    return found
+  if name in (found := _read(path)):
+    return found[name]
   made = count()
   others = {other: number for other, number in _read(path).items() if other != name}  # other processes write too
   newest = dict([*others.items(), (name, made)][-MOST:])
   with contextlib.suppress(OSError):
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace(path, (json.dumps(newest, indent=0) + "\n").encode())
+    if os.path.lexists(path) and not path.is_file():
+      cache.remove(path)
+    rows = {name: [number, _checksum(name, number)] for name, number in newest.items()}
+    replace(path, (json.dumps(rows, indent=0) + "\n").encode())
   return made
 
 
-def _read(path: Path) -> dict:
+def _read(path: Path) -> dict[str, int]:
+  """The counts that match their checksums."""
   try:
-    read = json.loads(path.read_text(encoding="utf-8"))
-  except (OSError, ValueError):
+    rows = json.loads(files.read(str(path)))
+  except (OSError, ValueError, RecursionError):
     return {}
-  return read if isinstance(read, dict) else {}
+  return {name: row[0] for name, row in rows.items() if _is_sound(name, row)} if isinstance(rows, dict) else {}
+
+
+def _is_sound(name: str, row: object) -> bool:
+  is_count = isinstance(row, list) and len(row) == 2 and type(row[0]) is int and row[0] > 0
+  return is_count and row[1] == _checksum(name, row[0])
+
+
+def _checksum(name: str, number: int) -> int:
+  return zlib.crc32(json.dumps([name, number]).encode())
 
 
 @functools.cache

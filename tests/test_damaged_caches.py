@@ -20,11 +20,12 @@ from nin_jax.train.kept_count import NAME
 
 @pytest.fixture(autouse=True)
 def _no_hang():
-  """A pipe that is waited for ends the test, not the patience of whoever runs it."""
-  signal.signal(signal.SIGALRM, signal.default_int_handler)
-  signal.alarm(120)
+  """A pipe that is waited for fails the test."""
+  before = signal.signal(signal.SIGALRM, lambda *_: pytest.fail("a minute has passed"))
+  signal.alarm(60)
   yield
   signal.alarm(0)
+  signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture(autouse=True)
@@ -221,6 +222,7 @@ def test_a_program_that_jax_cannot_read_is_written_anew(pristine, tmp_path, monk
 @pytest.mark.slow
 def test_trainings_with_damaged_caches(tmp_path):
   """Every file of every cache has a wrong bit."""
+  signal.alarm(0)
   (tmp_path / "tiny.py").write_text(test_commands.TINY)
   flags = [f"--config={tmp_path / 'tiny.py'}", "--config.train.steps=2", "--config.eval.every_steps=2"]
 

@@ -121,6 +121,7 @@ def test_what_another_user_left_unreadable_stays(kind, mode, place, caplog):
     _, said = start(kind, root, caplog, OTHER)
     assert len(said) == 1
     assert "cannot be read" in said[0]
+    assert "damaged" not in said[0]
     assert content(root) == before
   assert start(kind, root, caplog, ONE) == (0, [])
 

@@ -91,7 +91,7 @@ def run(workdir: Path, source: Source, record: Record, engine: Engine, shows: Sh
     shows: is shown each event.
 
   Raises:
-    Interrupted: SIGTERM or SIGINT; what was running has saved its state.
+    Interrupted: SIGTERM, SIGINT or SIGHUP; what was running has saved its state.
     WorkdirError: nothing can be written any more.
   """
   running: list[tuple[Group, set[str]]] = []  # and which of its trials are

@@ -1,9 +1,10 @@
 """A trace of some steps, for TensorBoard's profiler or Perfetto."""
 
-import sys
 from pathlib import Path
 
 import jax
+
+from nin_jax import streams
 
 WARM_UP = 3  # steps that are left out: compilation, and the first use of memory
 
@@ -40,4 +41,4 @@ class Profile:
   def __exit__(self, *_: object) -> None:
     self._stop()
     if self._steps:
-      print(f"no trace: the run ended before step {self._first}, the first to be traced", file=sys.stderr)
+      streams.note(f"no trace: the run ended before step {self._first}, the first to be traced")

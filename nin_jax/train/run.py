@@ -1,10 +1,10 @@
 """What the loop does for one training: its progress, its clock, its files."""
 
 import contextlib
-import sys
 from pathlib import Path
 from typing import Any
 
+from nin_jax import streams
 from nin_jax.train import fine_tuning, processes, workdir
 from nin_jax.train.checkpoint import Checkpoints
 from nin_jax.train.costs import Costs
@@ -101,7 +101,7 @@ class Run(contextlib.ExitStack):
       self.state, fresh = fine_tuning.start(self.state, config)
       if processes.first() and self._displays:
         kept = f", but for {', '.join(fresh)}" if fresh else ""
-        print(f"the network is that of {config.train.init_from}{kept}", file=sys.stderr)
+        streams.note(f"the network is that of {config.train.init_from}{kept}")
       self._checkpoints.save(self.state, self.progress)  # the other run may go on: what was begun with stays
 
   def open(self) -> None:

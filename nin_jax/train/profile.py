@@ -1,10 +1,14 @@
 """A trace of some steps, for TensorBoard's profiler or Perfetto."""
 
+import contextlib
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 
 from nin_jax import streams
+from nin_jax.errors import line
 
 WARM_UP = 3  # steps that are left out: compilation, and the first use of memory
 
@@ -27,13 +31,24 @@ class Profile:
     if self._end is not None and step >= self._end:
       self._stop()
     elif self._steps and step >= self._first:
-      jax.profiler.start_trace(str(self._directory))
-      self._end, self._steps = step + self._steps, 0
+      steps, self._steps = self._steps, 0
+      with self._warning():
+        jax.profiler.start_trace(str(self._directory))
+        self._end = step + steps
 
   def _stop(self) -> None:
     if self._end is not None:
-      jax.profiler.stop_trace()
       self._end = None
+      with self._warning():
+        jax.profiler.stop_trace()
+
+  @contextlib.contextmanager
+  def _warning(self) -> Iterator[None]:
+    """The training does not depend on its trace."""
+    try:
+      yield
+    except (OSError, RuntimeError) as error:  # JAX's are RuntimeErrors
+      logging.warning("no trace: %s can't be written (%s)", self._directory, line(str(error), 300))
 
   def __enter__(self) -> "Profile":
     return self

@@ -13,7 +13,7 @@ from nin_jax.train.journal import Journal
 from nin_jax.train.meter import Meter, TrainingStopped
 from nin_jax.train.outcome import outcome
 from nin_jax.train.setup import Setup
-from nin_jax.train.storage import write_json, writing
+from nin_jax.train.storage import WorkdirError, write_json, writing
 from nin_jax.train.update import TrainState
 
 
@@ -171,6 +171,7 @@ class Run(contextlib.ExitStack):
 
   def save(self, state: TrainState) -> None:
     """Begins to write a checkpoint."""
+    self._check()
     if self._journal:
       self._journal.sync()
     broken = {name for names in processes.from_all(self.setup.pipeline.broken()) for name in names}
@@ -188,6 +189,14 @@ class Run(contextlib.ExitStack):
     """
     self.progress["meter"] = self.meter.state
     self.result = outcome(self.setup, self.progress, train, self.costs, self._together, **self._about)
+    self._check()
     if processes.first():
       with writing(self.directory / "result.json"):
         write_json(self.directory / "result.json", self.result)
+
+  def _check(self) -> None:
+    """Raises WorkdirError if what was written to the workdir is no longer there; `wait` has looked for checkpoints."""
+    if self._journal:
+      if not (path := self.directory / "config.json").exists():
+        raise WorkdirError(f"{path} is gone")
+      self._journal.check()

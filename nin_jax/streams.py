@@ -94,17 +94,21 @@ class _Lasting(io.FileIO):
     self.error = error
 
   def write(self, data: bytes | memoryview) -> int:
+    left = memoryview(data).cast("B")
+    count = len(left)
     try:
-      while (written := super().write(data)) is None:  # it does not block, and is full
-        select.select([], [self], [])
-      return written
+      while left:
+        if written := super().write(left):
+          left = left[written:]
+        else:  # it does not block, and is full
+          select.select([], [self], [])
     except OSError as error:
       self.error = self.error or error
       if error.errno not in _NO_ROOM:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, self.fileno())
         os.close(null)
-      return memoryview(data).nbytes
+    return count
 
 
 def _fill(number: int) -> OSError | None:

@@ -192,7 +192,7 @@ def table(rows: list[dict]) -> Table:
 
 
 def main() -> None:
-  streams.replace_unencodable()
+  streams.set_up()
   parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
   parser.add_argument("--json", type=Path, help="a file that the rows are written to, with the machine")
   parser.add_argument("--data_dir", help="where TFDS has cifar10 and fashion_mnist prepared; none: random images")

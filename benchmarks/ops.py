@@ -163,7 +163,7 @@ def table_of_means(found: Sequence[dict]) -> Table:
 
 
 def main() -> None:
-  streams.replace_unencodable()
+  streams.set_up()
   parser = argparse.ArgumentParser(
     description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
   )

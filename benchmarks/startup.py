@@ -60,7 +60,7 @@ def first_step(flags: list[str], directory: Path, cache: Path) -> float:
 
 
 def main() -> None:
-  streams.replace_unencodable()
+  streams.set_up()
   parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
   parser.add_argument("--config", action="append", help="by default inception_digits.py, and nin_cifar10.py with --dir")
   parser.add_argument("--dir", default="", help="where CIFAR-10 was prepared by TFDS")

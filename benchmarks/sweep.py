@@ -38,7 +38,7 @@ def timed(words: list[str], cache: Path) -> float:
 
 
 def main() -> None:
-  streams.replace_unencodable()
+  streams.set_up()
   parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
   parser.add_argument("--config", default="configs/inception_digits.py")
   parser.add_argument("--sweep", default="bottleneck")

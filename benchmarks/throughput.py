@@ -148,7 +148,7 @@ def _shown(side: dict) -> str:
 
 
 def main() -> None:
-  streams.replace_unencodable()
+  streams.set_up()
   parser = argparse.ArgumentParser(
     description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
   )

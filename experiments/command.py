@@ -90,17 +90,19 @@ def run(main: Callable[[], int | None], define: Callable[[], None] | None = None
     except ConfigError as error:
       fail(*error.mistakes)
 
-  streams.replace_unencodable()
+  streams.set_up()
   # Tracing makes many objects that stay: to look through them as often as Python does takes an eighth of a warm start.
   gc.set_threshold(50_000, 20, 100)
-  for number in (signal.SIGINT, signal.SIGTERM):
-    signal.signal(number, _leave)
+  logging.get_absl_handler().python_handler.setStream(sys.stderr)  # it has the one that there was before
+  for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
+      signal.signal(number, _leave)
   logging.set_verbosity(logging.ERROR)  # ml_collections' own words on a config file come with an error of ours
   crashes.with_stacks(lambda: app.run(guarded, flags_parser=parse))
 
 
 def _leave(number: int, *_: object) -> None:
-  """Ctrl-C and SIGTERM where there is nothing to save; training has a handler of its own.
+  """Ctrl-C, SIGTERM and SIGHUP where there is nothing to save; training has a handler of its own.
 
   Not KeyboardInterrupt, which some extension modules swallow while they are imported; and at once, since an ordinary
   exit waits for XLA's threads, and may fault.
@@ -111,6 +113,22 @@ def _leave(number: int, *_: object) -> None:
     os.write(2, said.encode())
   temporary.remove_all()
   os._exit(128 + number)
+
+
+def show(text: str, end: str = "\n") -> None:
+  """Prints what a command is run for, and ends the command if that can't be written.
+
+  As other programs do: without a word if the reader has gone (`| head -1`), with the status of one that SIGPIPE ended,
+  and with a line and status 1 otherwise. What only accompanies files that a command writes is printed by `print`, and
+  may be lost.
+  """
+  print(text, end=end, flush=True)
+  error = streams.failure("stdout")
+  if isinstance(error, BrokenPipeError):
+    sys.exit(128 + signal.SIGPIPE)
+  if error:
+    print(f"error: standard output can't be written: {error.strerror}", file=sys.stderr)
+    sys.exit(1)
 
 
 def fail(*messages: object) -> None:

@@ -43,12 +43,12 @@ def main() -> None:
   if DEPTH.value:
     counted = counted.by_module(DEPTH.value)
   if FORMAT.value == "json":
-    print(cost.to_json(counted, config.model.name, (1, *shape), device))
+    command.show(cost.to_json(counted, config.model.name, (1, *shape), device))
   elif FORMAT.value == "csv":
-    print(cost.to_csv(counted, device), end="")
+    command.show(cost.to_csv(counted, device), end="")
   else:
-    print(f"{config.model.name} on {'×'.join(map(str, shape))}, one image\n")
-    print(cost.table(counted, TRAIN.value, device))
+    command.show(f"{config.model.name} on {'×'.join(map(str, shape))}, one image\n")
+    command.show(cost.table(counted, TRAIN.value, device))
 
 
 if __name__ == "__main__":

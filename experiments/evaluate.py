@@ -27,7 +27,7 @@ def main() -> int:
     print(f"evaluation stopped: {error}", file=sys.stderr)
     return 1
   if train.first():
-    print(json.dumps(measured))
+    command.show(json.dumps(measured))
   return 0
 
 

@@ -60,7 +60,8 @@ def main() -> int | None:
   else:
     plan = planning.make(*about, **most, begins=not PLAN.value, prepared=not PLAN.value)
   if PLAN.value:
-    print(json.dumps(plan_file.to_json(plan), indent=2) if FORMAT.value == "json" else plan_table.table(plan))
+    planned = json.dumps(plan_file.to_json(plan), indent=2) if FORMAT.value == "json" else plan_table.table(plan)
+    command.show(planned)
     return None
   return _train(plan)
 

@@ -265,7 +265,7 @@ def test_the_loss_falls_on_cifar10(config, flags, tfds_dir, tmp_path):
   assert np.mean(losses[-5:]) < np.mean(losses[:3]) - 0.1
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_a_signal_before_training_ends_in_one_line(name, tmp_path):
   """Sent while the flags are read, as an impatient user does; there is nothing to save yet."""
   path = tmp_path / "interrupted.py"

@@ -26,12 +26,12 @@ def main():
   section.update({"pipeline": "stream", "batch_size": 64, "workers": 2, "cache_dir": sys.argv[2]})
   pipeline = data.open(section, 0)
   got = []
-  for number in (signal.SIGINT, signal.SIGTERM):
+  for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     signal.signal(number, lambda number, frame: got.append(number))
-  handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+  handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
   batches = pipeline.train_batches(0)
   STEPS
-  assert handlers == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+  assert handlers == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
 
 if __name__ == "__main__":
   main()
@@ -80,7 +80,7 @@ def test_signals_to_the_group_are_left_to_the_parent(tmp_path):
   def fire():
     for _ in range(15):
       time.sleep(0.1)
-      for number in (signal.SIGINT, signal.SIGTERM):
+      for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         os.killpg(0, number)
   firing = threading.Thread(target=fire)
   firing.start()

@@ -10,7 +10,7 @@ from nin_jax.train import signals
 from nin_jax.train.signals import Interrupted, StopRequest
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_is_noted_once_and_only_a_late_sigint_acts_as_before(number):
   came, now = [], [10.0]
   before = {each: signal.signal(each, lambda *_, each=each: came.append(each)) for each in signals.SIGNALS}
@@ -31,6 +31,18 @@ def test_a_signal_is_noted_once_and_only_a_late_sigint_acts_as_before(number):
   finally:
     for each, handler in before.items():
       signal.signal(each, handler)
+
+
+def test_a_hangup_that_is_ignored_stays_so():
+  """As under `nohup`, and in what a shell has let go of."""
+  before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+  try:
+    with StopRequest() as stop:
+      os.kill(os.getpid(), signal.SIGHUP)
+      assert stop.poll() == 0
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+  finally:
+    signal.signal(signal.SIGHUP, before)
 
 
 def test_handlers_are_put_back_when_nothing_came():

@@ -14,20 +14,22 @@ from multiprocessing import resource_tracker
 import grain
 from absl import flags
 
-from nin_jax import crashes
+from nin_jax import crashes, streams
 from nin_jax.errors import ConfigError
 
 _SHARED_MEMORY = "/dev/shm"
-_SIGNALS = {signal.SIGINT, signal.SIGTERM}
+_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
 
 def begin(worker: int, count: int) -> None:
   """The first thing that a worker does.
 
-  A signal to the process group, such as Ctrl-C, is the parent's to answer: it saves its state, and ends the workers.
-  Where it cannot, because it was killed, they end by themselves. No worker touches an accelerator.
+  A signal to the process group, such as that of Ctrl-C or of a terminal that is closed, is the parent's to answer: it
+  saves its state, and ends the workers. Where it cannot, because it was killed, they end by themselves. No worker
+  touches an accelerator.
   """
   del worker, count
+  streams.set_up()
   faulthandler.enable()
   for number in _SIGNALS:
     signal.signal(number, signal.SIG_IGN)
@@ -66,8 +68,9 @@ def processes(datasets: Sequence[grain.IterDataset], ahead: int) -> Iterator[Ite
   options = grain.MultiprocessingOptions(num_workers=1, per_worker_buffer_size=ahead)
   iterators: list[grain.DatasetIterator] = []
   try:
-    resource_tracker.ensure_running()  # it would lift the mask
     _mask(signal.SIG_BLOCK)  # inherited: until `begin`, a worker would die of what is meant for its parent
+    resource_tracker.ensure_running()
+    _mask(signal.SIG_BLOCK)  # which that lifts
     try:
       for dataset in datasets:
         iterators.append(iter(dataset.mp_prefetch(options, worker_init_fn=begin)))

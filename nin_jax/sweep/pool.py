@@ -45,8 +45,7 @@ class _Worker:
     """Starts the process, where it is not running."""
     if self.process:
       return
-    self.log.parent.mkdir(parents=True, exist_ok=True)
-    with self.log.open("ab") as log:
+    with self._open_log() as log:
       self.process = subprocess.Popen(
         [sys.executable, "-m", "nin_jax.sweep.worker", self.name, *map(str, sorted(self.cores or ()))],
         stdin=subprocess.PIPE,
@@ -56,6 +55,14 @@ class _Worker:
         start_new_session=True,  # Ctrl-C on the terminal reaches the parent alone
       )
     os.set_blocking(self.process.stdout.fileno(), False)
+
+  def _open_log(self) -> IO[bytes]:
+    """The log, or /dev/null: no training depends on it."""
+    try:
+      self.log.parent.mkdir(exist_ok=True)
+      return self.log.open("ab")
+    except OSError:
+      return open(os.devnull, "ab")
 
   def send(self, value: dict) -> None:
     """Sends a line; where the process has gone, its end is told by its output."""

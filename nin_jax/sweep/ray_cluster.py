@@ -67,7 +67,8 @@ def connected(ray: ModuleType, address: str | None) -> Iterator[None]:
     try:
       with warnings.catch_warnings():  # Ray forks once JAX has threads, but only to start programs of its own
         warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
-        ray.init(**options)
+        with _hangup_blocked():
+          ray.init(**options)
     except Exception as error:
       if not address:
         raise
@@ -76,6 +77,16 @@ def connected(ray: ModuleType, address: str | None) -> Iterator[None]:
     if before is not None:
       signal.signal(signal.SIGTERM, before)  # Ray's own handler prints a page
     yield
+
+
+@contextlib.contextmanager
+def _hangup_blocked() -> Iterator[None]:
+  """Within it, programs are started that a closed terminal does not end: trainings are to save their state first."""
+  before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+  try:
+    yield
+  finally:
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

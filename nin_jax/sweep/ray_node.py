@@ -147,14 +147,16 @@ def _arrived(reference: Any) -> Any:
 
 @contextlib.contextmanager
 def _errors_to(path: Path) -> Iterator[None]:
-  """Appends what this process writes to standard error, whatever part of it, to a file."""
-  path.parent.mkdir(parents=True, exist_ok=True)
+  """Appends what this process writes to standard error, whatever part of it, to a file, if it can be opened."""
   kept = os.dup(2)
-  with path.open("ab") as log:
-    os.dup2(log.fileno(), 2)
+  with contextlib.suppress(OSError):  # no training depends on it
+    path.parent.mkdir(exist_ok=True)
+    with path.open("ab") as log:
+      os.dup2(log.fileno(), 2)
   try:
     yield
   finally:
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):
+      sys.stderr.flush()
     os.dup2(kept, 2)
     os.close(kept)

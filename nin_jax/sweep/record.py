@@ -9,8 +9,9 @@ from nin_jax import whole_files
 from nin_jax.sweep.trial import Trial
 from nin_jax.sweep.work import directory
 from nin_jax.train import workdir as workdirs
-from nin_jax.train.storage import plain, replace, write_json, writing
+from nin_jax.train.storage import WorkdirError, plain, replace, write_json, writing
 
+FILES = (workdirs.SWEEP, "search.journal")  # of the workdir, that `check` looks for
 # What a row has of a trial that has no result.
 MISSING = (
   "steps",
@@ -48,6 +49,7 @@ class Record:
     self._results: dict[str, dict] = {}
     self._failures: dict[str, dict] = {}
     self._pruned: dict[str, dict] = {}
+    self._sizes: dict[Path, int] = {}
     for trial in self._trials:
       place = directory(workdir, trial.id)
       self._look(trial)
@@ -136,15 +138,44 @@ class Record:
     steps = [int(path.name) for path in checkpoints.glob("*") if path.name.isdecimal()]
     return max(steps, default=-1)
 
+  def check(self) -> None:
+    """Checks that the files that a sweep is resumed from are as they were at the last call, or longer.
+
+    Raises:
+      WorkdirError: one is gone.
+    """
+    for path in (self._workdir / name for name in FILES):
+      before = self._sizes.get(path)
+      try:
+        self._sizes[path] = path.stat().st_size
+      except OSError as error:
+        if before is not None:
+          raise WorkdirError(f"{path} is gone ({error.strerror})") from error
+      else:
+        if before and self._sizes[path] < before:
+          raise WorkdirError(
+            f"{path} has been changed by another program: it has {self._sizes[path]} of {before} bytes"
+          )
+
   def rows(self) -> list[dict[str, Any]]:
     """The rows of `results.jsonl`, in the order of the plan, of those that are no longer open."""
     return [self._row(trial) for trial in self._trials if not self.is_open(trial.id)]
 
   def write(self) -> None:
-    """Writes `results.jsonl` at once."""
+    """Writes `results.jsonl` at once.
+
+    Raises:
+      WorkdirError: it can't be written, or a trial's result is gone, which is then not in it.
+    """
     path = self._workdir / "results.jsonl"
+    gone = [trial for trial in self._results if not (directory(self._workdir, trial) / "result.json").exists()]
+    for trial in gone:
+      del self._results[trial]
     with writing(path):
       replace(path, "".join(json.dumps(plain(row), allow_nan=False) + "\n" for row in self.rows()).encode())
+    if gone:
+      more = f", and that of {len(gone) - 1} more" if gone[1:] else ""
+      raise WorkdirError(f"{directory(self._workdir, gone[0]) / 'result.json'} is gone{more}")
 
   def _row(self, trial: Trial) -> dict[str, Any]:
     failure = self._failures.get(trial.id)
@@ -168,7 +199,8 @@ class Record:
   def _write(self, trial: str, name: str, value: dict) -> None:
     place = directory(self._workdir, trial)
     with writing(place / name):
-      place.mkdir(parents=True, exist_ok=True)
+      place.parent.mkdir(exist_ok=True)  # not the sweep's workdir, if that has been moved
+      place.mkdir(exist_ok=True)
       write_json(place / name, value)
 
 

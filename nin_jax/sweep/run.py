@@ -91,8 +91,9 @@ def run(workdir: Path, source: Source, record: Record, engine: Engine, shows: Sh
     shows: is shown each event.
 
   Raises:
-    Interrupted: SIGTERM or SIGINT; what was running has saved its state.
-    WorkdirError: nothing can be written any more.
+    Interrupted: SIGTERM, SIGINT or SIGHUP; what was running has saved its state.
+    WorkdirError: nothing can be written any more, or files of the sweep are gone; what was running has saved its state,
+      if it could.
   """
   running: list[tuple[Group, set[str]]] = []  # and which of its trials are
 
@@ -109,20 +110,31 @@ def run(workdir: Path, source: Source, record: Record, engine: Engine, shows: Sh
           source.settled(group, record)
     running[:] = [(group, trials) for group, trials in running if trials]
 
-  record.write()
-  with StopRequest() as stop:
+  def work(stop: StopRequest) -> None:
     while True:
+      record.check()
       while engine.free() and (group := source.next()):
         trials = {trial.id for trial in group if record.is_open(trial.id)}
         if trials:
           running.append((group, trials))
           engine.submit(task(workdir, group, trials, source.asks))
       if not running:
+        record.write()
         return
-      take_in(engine.happened(POLL_SECONDS))
+      happened = engine.happened(POLL_SECONDS)
+      record.check()
+      take_in(happened)
       if number := stop.poll():
         take_in(engine.stop())
         raise Interrupted(number)
+
+  record.write()
+  with StopRequest() as stop:
+    try:
+      work(stop)
+    except WorkdirError:
+      engine.stop()
+      raise
 
 
 def _note(event: events.Event, record: Record) -> set[str]:

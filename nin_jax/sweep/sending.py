@@ -38,7 +38,8 @@ def unpack(files: Mapping[str, bytes], directory: Path, config: dict, result: di
     WorkdirError: they can't be written.
   """
   with writing(directory):
-    directory.mkdir(parents=True, exist_ok=True)
+    directory.parent.mkdir(exist_ok=True)  # not the sweep's workdir, if that has been moved
+    directory.mkdir(exist_ok=True)
     if result:  # what an earlier attempt has left, on a node that could write here, is not of this training
       shutil.rmtree(directory / "checkpoints", ignore_errors=True)
       shutil.rmtree(directory / "tensorboard", ignore_errors=True)

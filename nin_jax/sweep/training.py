@@ -37,7 +37,7 @@ def train(
 
   Raises:
     ConfigError: the user's mistake: the workdir is another sweep's, or in use; the engine or the storage isn't there.
-    Interrupted: SIGTERM or SIGINT; what was running is saved.
+    Interrupted: SIGTERM, SIGINT or SIGHUP; what was running is saved.
     WorkdirError: nothing can be written any more.
   """
   plan_file.check(search.resume(plan, directory) if plan.search else plan, directory)

@@ -1,12 +1,12 @@
 """Trains a group of trials in this process: what a worker does, wherever it runs."""
 
 import json
-import sys
 import time
 import traceback
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
+from nin_jax import streams
 from nin_jax.config import from_json
 from nin_jax.errors import ConfigError, line
 from nin_jax.sweep import events
@@ -125,7 +125,7 @@ def work(
     # A config that is impossible was refused when it was planned: what is left is for the machine to mend.
     known = isinstance(error, ConfigError)
     if not known:
-      traceback.print_exc(file=sys.stderr)
+      streams.note(traceback.format_exc().rstrip())
     said = str(error) if known else f"{type(error).__name__}: {error}"
     for trial in watched.going:
       tell(events.Failed(trial, line(said, 1000), final=False))

@@ -18,7 +18,7 @@ from nin_jax.sweep import events
 def main(name: str) -> None:
   """Works until standard input ends."""
   out = os.fdopen(os.dup(1), "w", encoding="utf-8")
-  streams.replace_unencodable()
+  streams.set_up()
   os.dup2(2, 1)  # what libraries print is for the log, not for the parent
   received: queue.SimpleQueue = queue.SimpleQueue()
 

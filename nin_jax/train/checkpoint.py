@@ -24,7 +24,7 @@ from nin_jax.train.update import TrainState
 
 VARIABLES = ("params", "batch_stats", "average")  # of a state: what a network is
 NOT_DAMAGE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EIO, errno.ESTALE)
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 DAMAGED = "damaged_checkpoints"  # where a training moves those that it could not read
 
 
@@ -86,7 +86,7 @@ class Checkpoints:
       progress: a JSON object; the checkpoint of progress["best"]["step"] is kept however old it gets.
 
     Raises:
-      WorkdirError: this or an earlier one can't be written.
+      WorkdirError: this or an earlier one can't be written, or the one before is no longer there.
     """
     if not self._manager:
       return
@@ -98,6 +98,8 @@ class Checkpoints:
       import orbax.checkpoint as ocp
 
       items = ocp.args.Composite(state=ocp.args.StandardSave(host), record=ocp.args.JsonSave(record))
+      self._manager.wait_until_finished()  # as `save` does
+      self._check()
       self._manager.save(step, args=items, force=True)
 
   def restore(
@@ -150,11 +152,18 @@ class Checkpoints:
     """Returns when all is on disk.
 
     Raises:
-      WorkdirError: it can't be written.
+      WorkdirError: it can't be written, or is no longer there.
     """
     if self._manager:
       with self._writing():
         self._manager.wait_until_finished()
+        self._check()
+
+  def _check(self) -> None:
+    """Checks that the newest one has not been removed: Orbax would make the directory anew, and say nothing."""
+    for step in self.steps[-1:]:
+      if not (path := self._workdir / "checkpoints" / str(step)).is_dir():
+        raise WorkdirError(f"{path} is gone, a checkpoint of this run")
 
   def _choose(self, shapes: TrainState | None, step: int | None, check: Callable | None = None) -> Sequence:
     """(state, progress) of a step, or of the newest that is whole; () where there are none."""
@@ -219,6 +228,8 @@ class Checkpoints:
   def _writing(self):
     try:
       yield
+    except WorkdirError:
+      raise
     except Exception as error:  # TensorStore has its own types for a full disk
       known = next((os.strerror(number) for number in DISK if os.strerror(number) in str(error)), None)
       reason = known or line(str(error), 300)  # TensorStore's are long, and say it somewhere

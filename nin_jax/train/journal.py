@@ -10,7 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from nin_jax import whole_files
-from nin_jax.train.storage import plain, replace, writing
+from nin_jax.train.storage import WorkdirError, plain, replace, writing
 from nin_jax.train.tensorboard import Events
 
 NUMBERS = (
@@ -36,6 +36,9 @@ class Journal:
   last line cut short, so that each step stands there once. For that, the lines of a step are to be written before the
   checkpoint of that step is, and not again after it was restored.
 
+  A file that is removed, truncated or replaced while the run has it open would take no more lines: each line is read
+  back, and the last one before each checkpoint.
+
   Args:
     workdir: an existing directory on a file system that can append.
     config_log: the section `log` of a config; `tensorboard` says whether there is a `WORKDIR/tensorboard`.
@@ -44,7 +47,7 @@ class Journal:
     evaluated: whether that checkpoint was written after the evaluation of its step; if not, it is to be done again.
 
   Raises:
-    WorkdirError: the files can't be written, here and in the methods.
+    WorkdirError: the file can't be written, or is no longer there, here and in the methods.
   """
 
   def __init__(
@@ -60,7 +63,8 @@ class Journal:
     with writing(self._path):
       _truncate(self._path, resume_step, evaluated)
       self._file = self._path.open("ab", buffering=0)
-      self._tensorboard = Events(Path(workdir) / "tensorboard", resume_step) if config_log.tensorboard else None
+      self._last, self._end = b"", self._file.seek(0, os.SEEK_END)  # the last line, and where it ends
+    self._tensorboard = Events(Path(workdir) / "tensorboard", resume_step) if config_log.tensorboard else None
 
   def write(self, split: str, step: int, **numbers: float | None) -> dict[str, Any]:
     """Writes a line, and returns it.
@@ -81,22 +85,36 @@ class Journal:
     line = (json.dumps(row, allow_nan=False) + "\n").encode()
     with writing(self._path):
       if self._file.write(line) != len(line):
-        raise OSError("a line could not be written whole; is the disk full?")
-      if self._tensorboard:
-        scalars = {f"{split}/{name}": row[name] for name in NUMBERS if row[name] is not None}
-        self._tensorboard.write(step, scalars)
+        raise OSError("a line could not be written whole, as on a full disk")
+      self._last, self._end = line, max(self._end + len(line), self._file.tell())
+    self.check()
+    if self._tensorboard:
+      scalars = {f"{split}/{name}": row[name] for name in NUMBERS if row[name] is not None}
+      self._tensorboard.write(step, scalars)
     return row
+
+  def check(self) -> None:
+    """Raises WorkdirError if the file of that name doesn't have the last line that was written."""
+    # Not by the file's inode: on some network and shared file systems that changes.
+    try:
+      with self._path.open("rb") as file:
+        file.seek(self._end - len(self._last))
+        there = file.read(len(self._last)) == self._last and file.seek(0, os.SEEK_END) >= self._end
+    except OSError as error:
+      raise WorkdirError(f"{self._path} is gone ({error.strerror}), with what this run has written to it") from error
+    if not there:
+      raise WorkdirError(f"{self._path} has been changed by another program, and lacks what this run has written to it")
 
   def settle(self) -> None:
     """Makes TensorBoard's file, which takes a while, where none is there yet."""
     if self._tensorboard:
-      with writing(self._path):
-        self._tensorboard.open()
+      self._tensorboard.open()
 
   def sync(self) -> None:
     """Returns when all lines would survive a power cut: to be called before a checkpoint that says they are there."""
     with writing(self._path):
       os.fsync(self._file.fileno())
+    self.check()
 
   def close(self) -> None:
     """Closes the files; may be called twice."""

@@ -4,7 +4,6 @@ import collections
 import contextlib
 import dataclasses
 import itertools
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from nin_jax import streams
 from nin_jax.train import checkpoint, processes, signals, workdir
 from nin_jax.train.costs import Costs
 from nin_jax.train.evaluation import BrokenOff
@@ -48,7 +48,7 @@ def train_and_evaluate(
   Raises:
     ConfigError: the user's mistake.
     TrainingStopped: the loss is not finite, or the network is dead.
-    Interrupted: SIGTERM or SIGINT; the state is saved.
+    Interrupted: SIGTERM, SIGINT or SIGHUP; the state is saved.
     WorkdirError: the workdir can't be written to any more; what it holds is whole.
     PeerLost: another process of the run has ended.
   """
@@ -71,7 +71,7 @@ def _tell_of_calls(steps_per_call: int, most: int) -> None:
   """Says so where no call can make several steps."""
   if steps_per_call > most:
     said = f"steps are made one by one, as there are at most {most} between evaluations, checkpoints and the end"
-    print(f"train.steps_per_call={steps_per_call}: {said}", file=sys.stderr)
+    streams.note(f"train.steps_per_call={steps_per_call}: {said}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,12 +1,14 @@
 """A trace of some steps, for TensorBoard's profiler or Perfetto."""
 
 import contextlib
-import sys
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 
-from nin_jax import paths
+from nin_jax import paths, streams
+from nin_jax.errors import line
 
 WARM_UP = 3  # steps that are left out: compilation, and the first use of memory
 
@@ -30,14 +32,25 @@ class Profile:
     if self._end is not None and step >= self._end:
       self._stop()
     elif self._steps and step >= self._first:
-      self._directory.mkdir(parents=True, exist_ok=True)
-      jax.profiler.start_trace(str(self._opened.enter_context(paths.literal("--workdir", self._directory))))
-      self._end, self._steps = step + self._steps, 0
+      steps, self._steps = self._steps, 0
+      with self._warning():
+        self._directory.mkdir(parents=True, exist_ok=True)
+        jax.profiler.start_trace(str(self._opened.enter_context(paths.literal("--workdir", self._directory))))
+        self._end = step + steps
 
   def _stop(self) -> None:
     if self._end is not None:
-      jax.profiler.stop_trace()
       self._end = None
+      with self._warning():
+        jax.profiler.stop_trace()
+
+  @contextlib.contextmanager
+  def _warning(self) -> Iterator[None]:
+    """The training does not depend on its trace."""
+    try:
+      yield
+    except (OSError, RuntimeError) as error:  # JAX's are RuntimeErrors
+      logging.warning("no trace: %s can't be written (%s)", self._directory, line(str(error), 300))
 
   def __enter__(self) -> "Profile":
     return self
@@ -46,4 +59,4 @@ class Profile:
     with self._opened:
       self._stop()
     if self._steps:
-      print(f"no trace: the run ended before step {self._first}, the first to be traced", file=sys.stderr)
+      streams.note(f"no trace: the run ended before step {self._first}, the first to be traced")

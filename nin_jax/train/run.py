@@ -1,10 +1,10 @@
 """What the loop does for one training: its progress, its clock, its files."""
 
 import contextlib
-import sys
 from pathlib import Path
 from typing import Any
 
+from nin_jax import streams
 from nin_jax.errors import line
 from nin_jax.train import fine_tuning, processes, workdir
 from nin_jax.train.checkpoint import Checkpoints
@@ -15,7 +15,7 @@ from nin_jax.train.journal import Journal
 from nin_jax.train.meter import Meter, TrainingStopped
 from nin_jax.train.outcome import outcome
 from nin_jax.train.setup import Setup
-from nin_jax.train.storage import write_json, writing
+from nin_jax.train.storage import WorkdirError, write_json, writing
 from nin_jax.train.update import TrainState
 
 
@@ -103,7 +103,7 @@ class Run(contextlib.ExitStack):
       self.state, fresh = fine_tuning.start(self.state, config)
       if processes.first() and self._displays:
         kept = f", but for {', '.join(fresh)}" if fresh else ""
-        print(f"the network is that of {line(config.train.init_from)}{kept}", file=sys.stderr)
+        streams.note(f"the network is that of {line(config.train.init_from)}{kept}")
       self._checkpoints.save(self.state, self.progress)  # the other run may go on: what was begun with stays
 
   def open(self) -> None:
@@ -173,6 +173,7 @@ class Run(contextlib.ExitStack):
 
   def save(self, state: TrainState) -> None:
     """Begins to write a checkpoint."""
+    self._check()
     if self._journal:
       self._journal.sync()
     broken = {name for names in processes.from_all(self.setup.pipeline.broken()) for name in names}
@@ -190,6 +191,14 @@ class Run(contextlib.ExitStack):
     """
     self.progress["meter"] = self.meter.state
     self.result = outcome(self.setup, self.progress, train, self.costs, self._together, **self._about)
+    self._check()
     if processes.first():
       with writing(self.directory / "result.json"):
         write_json(self.directory / "result.json", self.result)
+
+  def _check(self) -> None:
+    """Raises WorkdirError if what was written to the workdir is no longer there; `wait` has looked for checkpoints."""
+    if self._journal:
+      if not (path := self.directory / "config.json").exists():
+        raise WorkdirError(f"{path} is gone")
+      self._journal.check()

@@ -1,11 +1,11 @@
-"""SIGTERM, SIGINT and a cloud's notice of preemption end a run after the step that is under way."""
+"""SIGTERM, SIGINT, SIGHUP and a cloud's notice of preemption end a run after the step that is under way."""
 
 import signal
 import time
 from collections.abc import Callable, Sequence
 from types import FrameType
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 GRACE_SECONDS = 2.0
 
 
@@ -28,7 +28,8 @@ class StopRequest:
 
   What comes after it is ignored, for the state is being saved: `timeout`, `srun` and terminals send a signal to a
   process and to its group, that is, twice. But a SIGINT that comes `GRACE_SECONDS` later, or after that, is from
-  somebody who does not want to wait: it acts as it would outside of the block.
+  somebody who does not want to wait: it acts as it would outside of the block. Where SIGHUP is ignored (`nohup`), it
+  stays so.
 
   Args:
     signals: which.
@@ -56,6 +57,8 @@ class StopRequest:
 
   def __enter__(self) -> "StopRequest":
     for number in self._signals:
+      if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+        continue
       try:
         self._before[number] = signal.signal(number, self._note)
       except ValueError:  # not in the main thread (a notebook's worker, a test): the caller's handlers stay

@@ -1,9 +1,10 @@
 """What the displays share: the terminal under them, a line with a bar, and numbers in words."""
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich.console import Console, RenderableType
 from rich.live import Live
@@ -19,9 +20,10 @@ MIN_BAR = 8  # columns; where there is less left, fields make room
 def open_console(stream: TextIO | None) -> tuple[Console, bool]:
   """A console that writes to the stream (None: standard error), and whether lines can stay in place there.
 
-  They can't in a pipe, a file, a notebook, a dumb terminal or a terminal under `CI`. Colours follow NO_COLOR.
+  They can't in a pipe, a file, a notebook, a dumb terminal or a terminal under `CI`. Colours follow NO_COLOR. What
+  can't be written is lost.
   """
-  stream = stream or sys.stderr
+  stream = _Forgiving(stream or sys.stderr or open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
   console = Console(file=stream, highlight=False, soft_wrap=True, force_jupyter=False)
   in_ci = os.environ.get("CI", "").lower() not in ("", "0", "false")
   terminal = stream.isatty() and console.is_terminal and not console.is_dumb_terminal
@@ -38,6 +40,25 @@ def start_live(console: Console, draw: Callable[[], RenderableType]) -> Live:
   )
   live.start()
   return live
+
+
+class _Forgiving:
+  """A text stream whose writes don't raise, whatever becomes of the stream: nothing depends on a display."""
+
+  def __init__(self, stream: TextIO):
+    self._stream = stream
+
+  def write(self, text: str) -> int:
+    with contextlib.suppress(OSError, ValueError):  # ValueError: it is closed
+      self._stream.write(text)
+    return len(text)
+
+  def flush(self) -> None:
+    with contextlib.suppress(OSError, ValueError):
+      self._stream.flush()
+
+  def __getattr__(self, name: str) -> Any:
+    return getattr(self._stream, name)
 
 
 def print_line(console: Console, text: Text | str) -> None:

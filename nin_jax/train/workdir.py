@@ -91,7 +91,7 @@ def alone(directory: Path, wait_seconds: float = 0.0) -> Iterator[None]:
   """
   try:
     directory.mkdir(parents=True, exist_ok=True)
-    lock = (directory / _LOCK).open("a+", encoding="utf-8")
+    lock = (directory / _LOCK).open("a+b", buffering=0)
   except OSError as error:
     raise _not_writable(directory, error) from error
   with lock:
@@ -109,14 +109,10 @@ def _lock(lock: IO, directory: Path, until: float) -> None:
   while True:
     try:
       fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      lock.truncate(0)
-      lock.write(f"process {os.getpid()} on {socket.gethostname()}")
-      lock.flush()
-      return
     except BlockingIOError as error:
       if time.monotonic() >= until:
         lock.seek(0)
-        holder = lock.read(200) or "another process"
+        holder = lock.read(200).decode(errors="replace") or "another process"
         accepted = f"a directory that no other run is writing to; {holder} is at this one"
         raise InUse("--workdir", str(directory), accepted) from error
       time.sleep(_RETRY_SECONDS)
@@ -124,6 +120,11 @@ def _lock(lock: IO, directory: Path, until: float) -> None:
       logging.warning(
         "%s can't be locked (%s): take care that one run alone writes there.", line(str(directory)), error.strerror
       )
+      return
+    else:
+      with contextlib.suppress(OSError):  # a full disk: the lock holds all the same
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
       return
 
 

@@ -32,6 +32,7 @@ HELP = re.compile(r"--?help(short|full|xml)?\b|-\?")
 
 def define_config(required: bool = True):
   """Defines --config and gives its holder; overrides are typed as --config.section.field=value."""
+  _read_flag_files(sys.argv)  # which ml_collections does here
   holder = _define_file(flags.FLAGS, None)
   if required:
     flags.mark_flag_as_required("config")
@@ -59,6 +60,7 @@ def run(main: Callable[[], int | None], define: Callable[[], None] | None = None
   """
 
   def parse(argv: Sequence[str]) -> list[str]:
+    _read_flag_files(argv)
     helps = any(map(HELP.match, argv))
     try:
       # A config file that prints must not disturb what the command prints.
@@ -171,6 +173,15 @@ def _cause(error: BaseException, argv: Sequence[str]) -> str:
   path = _config_word(argv).partition("=")[2].partition(":")[0]
   lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
   return f"{type(error).__name__}: {error}" + (f" (line {lines[-1]})" if lines else "")
+
+
+def _read_flag_files(argv: Sequence[str]) -> None:
+  """Ends the command if a --flagfile, or one that it names, can't be read."""
+  try:
+    flags.FLAGS.read_flags_from_files(argv[1:], force_gnu=False)
+  except (flags.Error, ValueError) as error:
+    given = next((word for word in argv if re.match("--?flagfile", word)), "--flagfile")
+    fail(f"{given}: accepted is a text file of flags that can be read ({str(error).split('flagfile: ')[-1]})")
 
 
 def again() -> str:

@@ -30,7 +30,7 @@ def main() -> int:
     print(f"training stopped: {stopped}", file=sys.stderr)
     return 1
   except train.WorkdirError as error:
-    kept = any((Path(WORKDIR.value).expanduser() / "checkpoints").glob("[0-9]*[0-9]"))
+    kept = any((paths.expand("--workdir", WORKDIR.value) / "checkpoints").glob("[0-9]*[0-9]"))
     mended = "The checkpoints before are whole; with that mended" if kept else "With that mended"
     print(f"training stopped: {error}. {mended}, go on with:\n{again}", file=sys.stderr)
     return 1

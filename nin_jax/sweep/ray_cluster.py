@@ -1,12 +1,14 @@
 """The Ray cluster of a sweep: getting there, and what of it a group of trials takes."""
 
 import contextlib
+import fcntl
 import logging
 import os
 import shutil
 import signal
 import socket
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,15 +23,24 @@ QUIET = {  # Ray's own talk would run into the display
   "RAY_USAGE_STATS_ENABLED": "0",
   "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+# The address of a node is 127.0.0.1 then, and all of its ports listen there. Ray's default on Windows and macOS; asked
+# for an address of 127.0.0.1 by name it would take another one of the machine, and listen on all.
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+_PREFIX = "nin_jax-ray-"
+_ABANDONED_SECONDS = 120.0  # Ray's agents outlive a killed process by a minute, and write into its directory
 
 
-def imported() -> ModuleType:
+def imported(local: bool = False) -> ModuleType:
   """Ray, made quiet.
+
+  Args:
+    local: whether a cluster of this machine alone is to be started: what its processes listen on can't be reached from
+      other machines, unless this process had imported Ray before.
 
   Raises:
     ConfigError: it is not installed.
   """
-  for name, value in QUIET.items():
+  for name, value in (QUIET | LOOPBACK if local else QUIET).items():
     os.environ.setdefault(name, value)
   try:
     import ray
@@ -57,10 +68,8 @@ def connected(ray: ModuleType, address: str | None) -> Iterator[None]:
     if address:
       options["address"] = _reached(address)
     else:
-      short = "/tmp" if os.path.isdir("/tmp") else None  # the system's limit for the names of sockets is 107 bytes
-      temporary = tempfile.mkdtemp(prefix="ray-", dir=short)
-      stack.callback(shutil.rmtree, temporary, ignore_errors=True)
-      options |= {"address": "local", "_temp_dir": temporary, "include_dashboard": False}
+      inside = stack.enter_context(_directory()) / "r"  # Ray opens its directory to all users
+      options |= {"address": "local", "_temp_dir": str(inside), "include_dashboard": False}
       options |= {"num_cpus": pool.cores(), "num_gpus": len(pool.visible_gpus())}
       options["object_store_memory"] = OBJECT_STORE_BYTES
     stack.callback(ray.shutdown)
@@ -87,6 +96,35 @@ def _hangup_blocked() -> Iterator[None]:
     yield
   finally:
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _directory() -> Iterator[Path]:
+  """A temporary directory that no other user may enter; removes those of processes that were killed."""
+  root = "/tmp" if os.path.isdir("/tmp") else tempfile.gettempdir()  # names of sockets have at most 107 bytes
+  with os.scandir(root) as entries:
+    left = [entry.path for entry in entries if entry.name.startswith(_PREFIX)]
+  for path in left:
+    with contextlib.suppress(OSError), _locked(path) as status:  # not another user's, in use, or just removed
+      if status.st_uid == os.getuid() and time.time() - status.st_mtime > _ABANDONED_SECONDS:
+        shutil.rmtree(path, ignore_errors=True)
+  path = tempfile.mkdtemp(prefix=_PREFIX, dir=root)
+  try:
+    with _locked(path):
+      yield Path(path)
+  finally:
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(directory: str) -> Iterator[os.stat_result]:
+  """Within it, a directory is this process's; gives its status. Raises OSError if it is another one's."""
+  opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+  try:
+    fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    yield os.fstat(opened)
+  finally:
+    os.close(opened)
 
 
 @contextlib.contextmanager

@@ -69,7 +69,7 @@ class RayEngine:
   def __init__(self, workdir: Path, address: str | None = None, workers: int = 0, most: int = 1):
     self._workdir, self._address = Path(workdir).absolute(), address
     self._workers, self._most = workers, max(1, most)
-    self._ray = ray_cluster.imported()
+    self._ray = ray_cluster.imported(local=address is None)
     self._groups: dict[Any, _Group] = {}  # by the reference to the task's end
     self._numbers: dict[int, _Group] = {}
     self._counter = itertools.count()

@@ -5,7 +5,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from nin_jax.errors import ConfigError
-from nin_jax.train import processes, workdir
+from nin_jax.train import processes, steps, workdir
 from nin_jax.train.checkpoint import Checkpoints
 from nin_jax.train.checkpoint_contents import check_progress
 from nin_jax.train.setup import set_up
@@ -14,6 +14,7 @@ from nin_jax.train.setup import set_up
 FREE = ("precision", "lowering", "train.init_from", "data.name", "data.test_split", "data.pipeline")
 
 
+@steps.released()
 def evaluate_checkpoint(
   config: ConfigDict, directory: str | Path, split: str = "test", step: int | None = None
 ) -> dict:

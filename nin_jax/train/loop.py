@@ -12,7 +12,7 @@ import jax
 from ml_collections import ConfigDict
 
 from nin_jax import streams
-from nin_jax.train import checkpoint, processes, signals, workdir
+from nin_jax.train import checkpoint, processes, signals, steps, workdir
 from nin_jax.train.costs import Costs
 from nin_jax.train.evaluation import BrokenOff
 from nin_jax.train.meter import TrainingStopped
@@ -24,6 +24,7 @@ from nin_jax.train.signals import Interrupted, StopRequest
 from nin_jax.train.watch import Pruned, Watch
 
 
+@steps.released()
 def train_and_evaluate(
   config: ConfigDict,
   directory: str | Path,
@@ -92,6 +93,7 @@ class Seed:
   left_out: bool = False
 
 
+@steps.released()
 def train_seeds(seeds: Sequence[Seed], watch: Watch, wait_seconds: float = 0.0) -> dict[int, dict]:
   """Trains several networks at once that differ in their seed alone, by one program; each as `train_and_evaluate`.
 

@@ -4,9 +4,11 @@ All processes run the same program. Only the first one (process 0) touches the w
 """
 
 import contextlib
+import ipaddress
 import json
 import os
 import re
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,6 +21,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from nin_jax.errors import ConfigError
 
 HEARTBEAT_SECONDS = 60  # until a process that is silent, or whose end its transport did not tell, is missed
+
+_ADDRESS = re.compile(r"(?P<host>[\w.-]+|\[[\da-fA-F:.]+\]):(?P<port>\d{1,5})", re.ASCII)
 
 # How the transports and JAX's coordination service say that the other side is no longer there.
 _LOST = re.compile(r"gloo|nccl|connection|socket|peer|coordination|heartbeat|barrier|unavailable", re.IGNORECASE)
@@ -41,25 +45,60 @@ def join(address: str | None = None, count: int | None = None, index: int | None
     auto: True joins by the cluster's environment also where nothing here tells that there are others.
 
   Raises:
-    ConfigError: an address without a port, an index out of range, a part missing, or the others did not come.
+    ConfigError: an address that is none, an index out of range, a part missing, or the others did not come.
   """
   if address is None and (count is not None or index is not None):
     raise ConfigError("--coordinator_address", None, "HOST:PORT of process 0, with --num_processes and --process_id")
   if address is None and not auto and not _several():
     return
-  if address is not None and not re.fullmatch(r".+:\d{1,5}", address):
-    raise ConfigError("--coordinator_address", address, "HOST:PORT")
+  match = _ADDRESS.fullmatch(address or "")
+  if address is not None and not (match and 0 < int(match["port"]) < 2**16):
+    raise ConfigError(
+      "--coordinator_address", address, "HOST:PORT with a port from 1 to 65535, [ADDRESS]:PORT for IPv6"
+    )
   if count is not None and count < 1:
     raise ConfigError("--num_processes", count, "1 or more")
   if index is not None and not 0 <= index < (count or index + 1):
     raise ConfigError("--process_id", index, f"0 to {count - 1}" if count else "0 or more, with --num_processes")
   try:
-    jax.distributed.initialize(address, count, index, heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
+    jax.distributed.initialize(
+      address,
+      count,
+      index,
+      heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+      coordinator_bind_address=address if match and _is_here(match["host"].strip("[]").lower()) else None,
+    )
   except (ValueError, RuntimeError) as error:
     reason = str(error).splitlines()[0]
     accepted = f"--coordinator_address, --num_processes and --process_id of processes that all start ({reason})"
     raise ConfigError("--coordinator_address", address, accepted) from error
   _connect()
+
+
+def _is_here(host: str) -> bool:
+  """Whether other processes that connect to this host reach an address of this machine, to listen on it alone.
+
+  Not if it is an address that something in between translates, nor a name that means loopback here: other machines may
+  have an address of this one for it. JAX listens on all interfaces then, unless JAX_COORDINATOR_BIND_ADDRESS is set.
+  """
+  if os.environ.get("JAX_COORDINATOR_BIND_ADDRESS"):
+    return False
+  try:
+    found = {(family, place[0]) for family, *_, place in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+  except (OSError, UnicodeError):
+    return False
+  loopback = any(ipaddress.ip_address(place).is_loopback for _, place in found)
+  return any(_is_own(*one) for one in found) and (not loopback or host == "localhost" or host in dict(found).values())
+
+
+def _is_own(family: int, place: str) -> bool:
+  """Whether this machine has an address."""
+  try:
+    with socket.socket(family, socket.SOCK_STREAM) as tried:
+      tried.bind((place, 0))
+  except OSError:
+    return False
+  return True
 
 
 def _connect() -> None:

@@ -4,8 +4,10 @@ The state is replicated and donated, a batch is split over the devices in order 
 [d · n / D, (d + 1) · n / D)), and all that a step returns is reduced over the devices.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -72,6 +74,32 @@ def ahead(devices: Devices) -> int:
   return 0 if devices[0].platform == "cpu" and len(devices) > 1 else 1
 
 
+_mapped: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # of each function, a reference to what `_map` made
+
+
+def _map(function: Callable, devices: Devices, **axes: Any) -> Callable:
+  """`jax.pmap` of a function over the devices; see `released`."""
+  mapped = jax.pmap(function, AXIS, devices=list(devices), **axes)
+  _mapped[function] = weakref.ref(mapped)
+  return mapped
+
+
+@contextlib.contextmanager
+def released() -> Iterator[None]:
+  """Decorates a function that trains or evaluates: when it has returned, JAX holds none of its steps.
+
+  From jax 0.8 on, the cache of `jax.pmap` holds the functions that it is keyed by: what they close over (the data set's
+  open files), what they were traced to and what was compiled would stay as long as the process. JAX has no public way
+  to remove one of them, so all of its caches are cleared, and other programs of this process are traced again. Nothing
+  is cleared if no such function is left, as in jax 0.7.
+  """
+  try:
+    yield
+  finally:
+    if any(mapped() is None for mapped in _mapped.values()):
+      jax.clear_caches()
+
+
 def _local(devices: Devices) -> int:
   """How many of the devices are this process's."""
   return sum(device.process_index == jax.process_index() for device in devices)
@@ -133,9 +161,7 @@ def train_step(
     each metric [count].
   """
   step = repeated(update(network, optimizer, pipeline, config.train, total_steps, AXIS, rate), count)
-  mapped = jax.pmap(
-    step, AXIS, in_axes=(None, None, 0, 0, None), out_axes=(None, None), donate_argnums=(0,), devices=list(devices)
-  )
+  mapped = _map(step, devices, in_axes=(None, None, 0, 0, None), out_axes=(None, None), donate_argnums=(0,))
   program = _program(mapped, config, devices)
   return lambda state, arrays, batch, stop: program(state, arrays, batch, stop, np.uint32(config.seed))
 
@@ -183,7 +209,7 @@ def train_step_of_seeds(
     state, batch, seed = jax.tree.map(lambda leaf: leaf[0], (states, batches, seeds))
     return jax.tree.map(lambda leaf: leaf[None], one(state, batch, seed))
 
-  mapped = jax.pmap(steps, AXIS, in_axes=(0, None, 0, 0), donate_argnums=(0,), devices=list(devices))
+  mapped = _map(steps, devices, in_axes=(0, None, 0, 0), donate_argnums=(0,))
   return _program(mapped, config, devices)
 
 
@@ -230,7 +256,7 @@ def statistics_step(
     _, updates = network.apply(variables, images, True, positions, rngs=rngs, mutable=["batch_stats"])
     return lax.pmean(updates["batch_stats"], AXIS)
 
-  mapped = jax.pmap(step, AXIS, in_axes=(None, None, None, 0, None, None), out_axes=None, devices=list(devices))
+  mapped = _map(step, devices, in_axes=(None, None, None, 0, None, None), out_axes=None)
   return _program(mapped, config, devices)
 
 
@@ -256,7 +282,7 @@ def eval_step(
     sums = {"loss": losses.sum(), "correct": correct.sum(), "count": (mask > 0).sum()}
     return lax.psum(sums, AXIS) | {"stop": lax.pmax(stop, AXIS)}
 
-  mapped = jax.pmap(step, AXIS, in_axes=(None, 0, 0), out_axes=None, devices=list(devices))
+  mapped = _map(step, devices, in_axes=(None, 0, 0), out_axes=None)
   return _program(mapped, config, devices)
 
 
@@ -266,4 +292,4 @@ def load_step(pipeline: Pipeline, split: str, devices: Devices) -> Callable[[Any
   Apart from `eval_step`, so that the network is compiled once for both splits.
   """
   load = lambda arrays, batch: pipeline.load_eval(arrays, split, batch)
-  return jax.pmap(load, AXIS, in_axes=(None, 0), devices=list(devices))
+  return _map(load, devices, in_axes=(None, 0))

@@ -1,0 +1,156 @@
+"""Command lines drawn at random, for `campaign.py`: some make sense, most have something odd; what they read may be damaged.
+
+Commands and their flags are read from the files in `experiments/`, so that new ones are drawn too.
+"""
+
+import dataclasses
+import os
+import random
+import re
+from pathlib import Path
+
+from command_words import (
+  BASES,
+  DAMAGES,
+  ENVIRONMENT,
+  FIELDS,
+  LOOSE,
+  ODD,
+  PATHS,
+  PICTURES,
+  SENSIBLE,
+  SWEEPS,
+  WORDS,
+  WRONG,
+)
+from kill_and_resume import ROOT
+
+RARELY = ("coordinator_address", "num_processes", "process_id", "distributed")
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawn:
+  """A command line that was drawn.
+
+  Attributes:
+    name: of the command.
+    flags: after it.
+    environment: variables that differ.
+    damage: (a path below the directory of what commands read, what is done to it), or None.
+  """
+
+  name: str
+  flags: list[str]
+  environment: dict[str, str]
+  damage: tuple[str, str] | None
+
+
+def commands() -> dict[str, dict[str, str]]:
+  """The commands' names, each with its flags and their types as in `DEFINE_string`."""
+  found = {}
+  processes = (ROOT / "experiments" / "processes.py").read_text()
+  for path in sorted((ROOT / "experiments").glob("[a-z]*.py")):
+    text = path.read_text()
+    if path.stem not in ("command", "processes"):
+      text += processes * ("processes.joined" in text)
+      found[path.stem] = {name: kind for kind, name in re.findall(r'DEFINE_(\w+)\(\s*"(\w+)"', text)}
+  return found
+
+
+def draw(chance: random.Random, directory: Path, known: dict[str, dict[str, str]]) -> Drawn:
+  """Draws a command line.
+
+  Args:
+    chance: decides.
+    directory: what commands read lies there, as `campaign_commands.prepare` makes it: W in the lists above.
+    known: from `commands`.
+  """
+  name = chance.choice([*known, "train", "train", "train", "sweep", "sweep", "evaluate", "cost"])
+  flags = list(BASES.get(name, ("--config=C", "--workdir=W/run")))
+  if name == "sweep" and chance.random() < 0.5:
+    flags = ["--config=C", f"--sweep={chance.choice(SWEEPS)}", "--plan"]
+  flags += ["--workers=1"] * (name == "sweep")
+  if chance.random() < 0.07:
+    flags.remove(chance.choice(flags))
+  for _ in range(chance.choice([0, 1, 1, 1, 1, 2, 2, 3])):
+    kind = chance.random()
+    if kind < 0.1 and name in ("train", "sweep", "cost"):
+      flags += PICTURES
+    elif kind < 0.55 and "prepare" not in name and name != "report":
+      flags.append(_override(chance))
+    elif kind < 0.95:
+      flags.append(_flag(chance, known[name]))
+    else:
+      flags.append(chance.choice(LOOSE))
+  if chance.random() < 0.1:
+    chance.shuffle(flags)
+  config = "own.py" if chance.random() < 0.9 else chance.choice([*WRONG, "no_such.py", "file", "fifo", ""])
+  place = lambda text: re.sub(r"\bW(?=/|$)", str(directory), text.replace("=C", f"=W/{config}"))
+  environment = {}
+  if chance.random() < 0.12:
+    variable = chance.choice(list(ENVIRONMENT))
+    environment[variable] = place(chance.choice(ENVIRONMENT[variable]))
+  damage = None
+  if chance.random() < 0.2:
+    files = sorted(str(path.relative_to(directory)) for path in directory.glob("*/**/*") if "cache" not in path.parts)
+    damage = chance.choice(files), chance.choice(DAMAGES)
+  return Drawn(name, [place(flag) for flag in flags], environment, damage)
+
+
+def do_damage(path: Path, kind: str, chance: random.Random) -> None:
+  """Damages a file or directory that is there."""
+  content = path.read_bytes() if path.is_file() else b""
+  if kind == "unreadable":
+    path.chmod(0)
+    return
+  if path.is_dir():
+    path.rename(path.with_name("moved away"))
+  else:
+    path.unlink()
+  if kind == "empty":
+    path.write_bytes(b"")
+  elif kind == "cut":
+    path.write_bytes(content[: chance.randint(0, len(content))])
+  elif kind == "garbled":
+    changed = bytearray(content or b"x")
+    for _ in range(chance.randint(1, 8)):
+      changed[chance.randrange(len(changed))] = chance.randrange(256)
+    path.write_bytes(changed)
+  elif kind == "a directory":
+    path.mkdir()
+  elif kind == "another JSON":
+    path.write_text(
+      chance.choice(["[]", "null", "NaN", '{"a": Infinity}', "[" * 100_000, '"\\ud800"', "1" * 5000, "{}"])
+    )
+  elif kind == "a link to nowhere":
+    path.symlink_to("nowhere at all")
+  elif kind == "a FIFO":
+    os.mkfifo(path)
+
+
+def _override(chance: random.Random) -> str:
+  field = chance.choice(list(FIELDS))
+  roll = chance.random()
+  value = chance.choice(
+    FIELDS[field].split() or [""] if roll < 0.6 else WORDS.split() if roll < 0.8 else PATHS if roll < 0.9 else ODD
+  )
+  odd = ["--config.{}", "--noconfig.{}", "-config.{}={}", "config.{}={}", "--config.{} {}"]
+  form = chance.choice(["--config.{}={}"] * 40 + odd)
+  return form.replace("{}", field, 1).replace("{}", value, 1)
+
+
+def _flag(chance: random.Random, known: dict[str, str]) -> str:
+  names = [name for name in known if name not in RARELY] * 6 + [name for name in known if name in RARELY]
+  name = chance.choice(names)
+  if known[name] == "bool" and chance.random() < 0.8:
+    return chance.choice([f"--{name}", f"--no{name}", f"--{name}=true", f"--{name}=false"])
+  roll = chance.random()
+  if roll < 0.7 and name in SENSIBLE:
+    value = chance.choice(SENSIBLE[name])
+  elif "dir" in name or name in ("output", "predictions", "load", "save") or roll < 0.1:
+    value = chance.choice(PATHS)
+  elif name == "sweep":
+    value = chance.choice(SWEEPS)
+  else:
+    value = chance.choice(ODD)
+  return f"--{name}={value}"

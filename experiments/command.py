@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import signal
+import stat
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -60,6 +61,8 @@ def run(main: Callable[[], int | None], define: Callable[[], None] | None = None
 
   def parse(argv: Sequence[str]) -> list[str]:
     helps = any(map(HELP.match, argv))
+    if _is_special(_config_word(argv).partition("=")[2].partition(":")[0]):
+      fail(f"{_config_word(argv)}: {NO_CONFIG}, not a FIFO or a device")
     try:
       # A config file that prints must not disturb what the command prints.
       with contextlib.nullcontext() if helps else contextlib.redirect_stdout(sys.stderr):
@@ -70,7 +73,7 @@ def run(main: Callable[[], int | None], define: Callable[[], None] | None = None
           getattr(flags.FLAGS.config, "lock", None)  # a file that isn't there is told of when the config is touched
     except BaseException as error:  # a config file is the user's own code: whatever it raises is for the user to mend
       if helps and isinstance(error, SystemExit):
-        raise
+        sys.exit(0)  # absl gives status 1
       fail(*_wrong_overrides(argv) or [explain(error, argv)])
     if rest:
       fail(f"{line(rest[0])}: accepted is a flag, as --name=value (--help lists them)")
@@ -203,6 +206,14 @@ def _config_word(argv: Sequence[str]) -> str:
     if re.fullmatch("--?config", word) and following:
       return f"--config={following}"
   return "--config"
+
+
+def _is_special(path: str) -> bool:
+  """Whether a FIFO, which would be waited for, or a device, which may have no end; not a shell's <(…), a pipe there."""
+  with contextlib.suppress(OSError, ValueError):
+    mode = os.stat(path).st_mode
+    return (stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)) and not path.startswith("/dev/fd/")
+  return False
 
 
 def _workdir(argv: Sequence[str]) -> str | None:

@@ -1,4 +1,4 @@
-"""Command lines drawn at random, for `campaign.py`: some make sense, most have something odd; what they read may be damaged.
+"""Command lines drawn at random, for `campaign.py`: most have something odd, and what they read may be damaged.
 
 Commands and their flags are read from the files in `experiments/`, so that new ones are drawn too.
 """
@@ -9,20 +9,7 @@ import random
 import re
 from pathlib import Path
 
-from command_words import (
-  BASES,
-  DAMAGES,
-  ENVIRONMENT,
-  FIELDS,
-  LOOSE,
-  ODD,
-  PATHS,
-  PICTURES,
-  SENSIBLE,
-  SWEEPS,
-  WORDS,
-  WRONG,
-)
+import command_words as words
 from kill_and_resume import ROOT
 
 RARELY = ("coordinator_address", "num_processes", "process_id", "distributed")
@@ -62,39 +49,48 @@ def draw(chance: random.Random, directory: Path, known: dict[str, dict[str, str]
 
   Args:
     chance: decides.
-    directory: what commands read lies there, as `campaign_commands.prepare` makes it: W in the lists above.
+    directory: what commands read lies there, as `command_cases.prepare` makes it: W in `command_words`.
     known: from `commands`.
   """
   name = chance.choice([*known, "train", "train", "train", "sweep", "sweep", "evaluate", "cost"])
-  flags = list(BASES.get(name, ("--config=C", "--workdir=W/run")))
-  if name == "sweep" and chance.random() < 0.5:
-    flags = ["--config=C", f"--sweep={chance.choice(SWEEPS)}", "--plan"]
+  flags = list(words.BASES.get(name, ("--config=C", "--workdir=W/run")))
+  if name == "train":
+    flags[1] = chance.choice(["--workdir=W/new", "--workdir=W/new", "--workdir=W/begun", "--workdir=W/run"])
+  if name == "sweep":
+    flags[2] = chance.choice(["--workdir=W/new", "--workdir=W/sweep"])
+  if name == "sweep" and chance.random() < 0.4:
+    flags = ["--config=C", f"--sweep={chance.choice(words.SWEEPS)}", "--plan"]
   flags += ["--workers=1"] * (name == "sweep")
   if chance.random() < 0.07:
     flags.remove(chance.choice(flags))
   for _ in range(chance.choice([0, 1, 1, 1, 1, 2, 2, 3])):
     kind = chance.random()
     if kind < 0.1 and name in ("train", "sweep", "cost"):
-      flags += PICTURES
+      flags += words.PICTURES
     elif kind < 0.55 and "prepare" not in name and name != "report":
       flags.append(_override(chance))
     elif kind < 0.95:
       flags.append(_flag(chance, known[name]))
     else:
-      flags.append(chance.choice(LOOSE))
+      flags.append(chance.choice(words.LOOSE))
   if chance.random() < 0.1:
     chance.shuffle(flags)
-  config = "own.py" if chance.random() < 0.9 else chance.choice([*WRONG, "no_such.py", "file", "fifo", ""])
+  config = "own.py" if chance.random() < 0.9 else chance.choice([*words.WRONG, "no_such.py", "file", "fifo", ""])
   place = lambda text: re.sub(r"\bW(?=/|$)", str(directory), text.replace("=C", f"=W/{config}"))
   environment = {}
   if chance.random() < 0.12:
-    variable = chance.choice(list(ENVIRONMENT))
-    environment[variable] = place(chance.choice(ENVIRONMENT[variable]))
-  damage = None
-  if chance.random() < 0.2:
-    files = sorted(str(path.relative_to(directory)) for path in directory.glob("*/**/*") if "cache" not in path.parts)
-    damage = chance.choice(files), chance.choice(DAMAGES)
-  return Drawn(name, [place(flag) for flag in flags], environment, damage)
+    variable = chance.choice(list(words.ENVIRONMENT))
+    environment[variable] = place(chance.choice(words.ENVIRONMENT[variable]))
+  return Drawn(name, [place(flag) for flag in flags], environment, _damage(chance, directory, flags))
+
+
+def _damage(chance: random.Random, directory: Path, flags: list[str]) -> tuple[str, str] | None:
+  """Something that the command reads, and a kind of damage; but for files of arrays, whose names are random."""
+  read = [name for name in ("run", "begun", "sweep", "pictures") if any(flag.endswith(f"W/{name}") for flag in flags)]
+  if not read or chance.random() < 0.6:
+    return None
+  files = sorted(str(path.relative_to(directory)) for name in read for path in directory.glob(f"{name}/**/*"))
+  return chance.choice([name for name in files if not re.search("[0-9a-f]{16}", name)]), chance.choice(words.DAMAGES)
 
 
 def do_damage(path: Path, kind: str, chance: random.Random) -> None:
@@ -129,10 +125,11 @@ def do_damage(path: Path, kind: str, chance: random.Random) -> None:
 
 
 def _override(chance: random.Random) -> str:
-  field = chance.choice(list(FIELDS))
+  field = chance.choice(list(words.FIELDS))
   roll = chance.random()
+  likely = words.FIELDS[field].split() or [""]
   value = chance.choice(
-    FIELDS[field].split() or [""] if roll < 0.6 else WORDS.split() if roll < 0.8 else PATHS if roll < 0.9 else ODD
+    likely if roll < 0.6 else words.WORDS.split() if roll < 0.8 else words.PATHS if roll < 0.9 else words.ODD
   )
   odd = ["--config.{}", "--noconfig.{}", "-config.{}={}", "config.{}={}", "--config.{} {}"]
   form = chance.choice(["--config.{}={}"] * 40 + odd)
@@ -145,12 +142,12 @@ def _flag(chance: random.Random, known: dict[str, str]) -> str:
   if known[name] == "bool" and chance.random() < 0.8:
     return chance.choice([f"--{name}", f"--no{name}", f"--{name}=true", f"--{name}=false"])
   roll = chance.random()
-  if roll < 0.7 and name in SENSIBLE:
-    value = chance.choice(SENSIBLE[name])
+  if roll < 0.7 and name in words.SENSIBLE:
+    value = chance.choice(words.SENSIBLE[name])
   elif "dir" in name or name in ("output", "predictions", "load", "save") or roll < 0.1:
-    value = chance.choice(PATHS)
+    value = chance.choice(words.PATHS)
   elif name == "sweep":
-    value = chance.choice(SWEEPS)
+    value = chance.choice(words.SWEEPS)
   else:
-    value = chance.choice(ODD)
+    value = chance.choice(words.ODD)
   return f"--{name}={value}"

@@ -3,10 +3,10 @@
 python tests/kill_and_resume.py --kills=10            # both pipelines, 1 and 4 devices: about 10 minutes on two cores
 
 Moments are drawn at random: while it starts (imports, compilation, restoring), between two steps, while a checkpoint
-is being written; for `campaign.py` also while the test images are evaluated, and while it ends. What has to be the same,
-bit for bit, as without a kill: every number in `metrics.jsonl` that is not a time, each step once; the parameters,
-optimizer state, batch statistics and average of each checkpoint that is left, and which ones are; the best; and
-`result.json` but for times.
+is being written; for `campaign.py` also while the test images are evaluated, and while it ends. What has to be the
+same, bit for bit, as without a kill: every number in `metrics.jsonl` that is not a time, each step once; the
+parameters, optimizer state, batch statistics and average of each checkpoint that is left, and which ones are; the best;
+and `result.json` but for times.
 """
 
 import argparse

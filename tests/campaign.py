@@ -12,7 +12,6 @@ import argparse
 import collections
 import os
 import random
-import shlex
 import shutil
 import sys
 import tempfile
@@ -69,8 +68,7 @@ def command(seed: int, number: int, directory: Path) -> tuple[str, collections.C
   shutil.copytree(prepared, directory / "w", symlinks=True)
   drawn = drawn_commands.draw(chance, directory / "w", drawn_commands.commands())
   ended = command_cases.check(drawn, directory / "w", chance)
-  typed = ascii(shlex.join([drawn.name, *drawn.flags]).replace(str(directory / "w"), "W"))
-  return typed[:400], collections.Counter([ended])
+  return str(drawn).replace(str(directory / "w"), "W")[:500], collections.Counter([ended])
 
 
 PARTS: dict[str, tuple[Callable, int]] = {"runs": (run, 40), "sweeps": (sweep, 10), "commands": (command, 500)}

@@ -9,6 +9,7 @@ import re
 import resource
 import shutil
 import signal
+import tempfile
 import time
 import warnings
 from pathlib import Path
@@ -52,7 +53,8 @@ def warm_up() -> None:
 
 def prepare(directory: Path) -> None:
   """Makes what commands read: config files, a run that has ended and one that has not, a sweep, pictures, odd files."""
-  directory.mkdir()
+  for name in ("", "home", "temporary", "empty"):
+    (directory / name).mkdir()
   for name, text in {"own.py": command_words.CONFIG, **command_words.WRONG}.items():
     (directory / name).write_text(text)
   for name, flags in (
@@ -65,8 +67,6 @@ def prepare(directory: Path) -> None:
   (directory / "begun" / "result.json").unlink()
   drawn_runs.pictures(directory / "pictures", 0, broken=False)
   (directory / "file").write_text("a file")
-  (directory / "empty").mkdir()
-  (directory / "home").mkdir(exist_ok=True)
   (directory / "loop").symlink_to("loop")
   (directory / "dangling").symlink_to("nowhere")
 
@@ -82,8 +82,7 @@ def check(drawn: drawn_commands.Drawn, directory: Path, chance: random.Random) -
     drawn_commands.do_damage(directory / drawn.damage[0], drawn.damage[1], chance)
   ended = run(drawn, directory, directory / "here")
   if fault := find_fault(ended):
-    about = [fault, *drawn.environment.items(), drawn.damage, drawn.name, *drawn.flags]
-    raise AssertionError("\n".join([" ".join(map(ascii, filter(None, about))), ended.stdout[-500:], ended.stderr]))
+    raise AssertionError(f"{fault}: {drawn}\n{ended.stdout[-500:]}\n{ended.stderr}")
   return {0: "done", 1: "stopped", 2: "refused"}.get(ended.status, "stopped when asked")
 
 
@@ -105,7 +104,8 @@ def run(drawn: drawn_commands.Drawn, directory: Path, here: Path, limit: float =
         os.setsid()
         os.chdir(here)
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-        os.environ |= {"HOME": str(directory / "home"), **drawn.environment}
+        os.environ |= {"HOME": str(directory / "home"), "TMPDIR": str(directory / "temporary"), **drawn.environment}
+        tempfile.tempdir = None  # for which it is looked again
         forks.command(drawn.name, drawn.flags, stdout, stderr)
       finally:
         os._exit(99)

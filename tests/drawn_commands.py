@@ -7,9 +7,11 @@ import dataclasses
 import os
 import random
 import re
+import shlex
 from pathlib import Path
 
 import command_words as words
+import drawn_runs
 from kill_and_resume import ROOT
 
 RARELY = ("coordinator_address", "num_processes", "process_id", "distributed")
@@ -25,6 +27,11 @@ class Drawn:
     environment: variables that differ.
     damage: (a path below the directory of what commands read, what is done to it), or None.
   """
+
+  def __str__(self) -> str:
+    variables = [f"{name}={value}" for name, value in self.environment.items()]
+    damage = f" with {self.damage[0]} {self.damage[1]}" if self.damage else ""
+    return ascii(shlex.join([*variables, self.name, *self.flags]))[1:-1] + damage
 
   name: str
   flags: list[str]
@@ -63,19 +70,26 @@ def draw(chance: random.Random, directory: Path, known: dict[str, dict[str, str]
   flags += ["--workers=1"] * (name == "sweep")
   if chance.random() < 0.07:
     flags.remove(chance.choice(flags))
-  for _ in range(chance.choice([0, 1, 1, 1, 1, 2, 2, 3])):
+  for _ in range(chance.choice([0, 1, 1, 1, 1, 2, 3])):
     kind = chance.random()
     if kind < 0.1 and name in ("train", "sweep", "cost"):
       flags += words.PICTURES
     elif kind < 0.55 and "prepare" not in name and name != "report":
-      flags.append(_override(chance))
+      resumes = any(flag.endswith(("W/run", "W/begun", "W/sweep")) for flag in flags)
+      flags.append(_override(chance, words.FREE if resumes and chance.random() < 0.7 else tuple(words.FIELDS)))
     elif kind < 0.95:
       flags.append(_flag(chance, known[name]))
     else:
       flags.append(chance.choice(words.LOOSE))
   if chance.random() < 0.1:
     chance.shuffle(flags)
-  config = "own.py" if chance.random() < 0.9 else chance.choice([*words.WRONG, "no_such.py", "file", "fifo", ""])
+  config = chance.choice(
+    ["own.py"] * 7 + ["drawn/drawn.py"] + [chance.choice([*words.WRONG, "no.py", "file", "fifo", ""])]
+  )
+  if config.startswith("drawn") and "--config=C" in flags:
+    (directory / "drawn").mkdir()
+    drawn_runs.draw(chance, directory / "drawn")
+    flags.append("--config.train.steps=3")
   place = lambda text: re.sub(r"\bW(?=/|$)", str(directory), text.replace("=C", f"=W/{config}"))
   environment = {}
   if chance.random() < 0.12:
@@ -124,12 +138,12 @@ def do_damage(path: Path, kind: str, chance: random.Random) -> None:
     os.mkfifo(path)
 
 
-def _override(chance: random.Random) -> str:
-  field = chance.choice(list(words.FIELDS))
+def _override(chance: random.Random, fields: tuple[str, ...]) -> str:
+  field = chance.choice(fields)
   roll = chance.random()
   likely = words.FIELDS[field].split() or [""]
   value = chance.choice(
-    likely if roll < 0.6 else words.WORDS.split() if roll < 0.8 else words.PATHS if roll < 0.9 else words.ODD
+    likely if roll < 0.75 else words.WORDS.split() if roll < 0.85 else words.PATHS if roll < 0.93 else words.ODD
   )
   odd = ["--config.{}", "--noconfig.{}", "-config.{}={}", "config.{}={}", "--config.{} {}"]
   form = chance.choice(["--config.{}={}"] * 40 + odd)

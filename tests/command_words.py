@@ -1,28 +1,17 @@
 """What `drawn_commands.py` draws from. W stands for the directory of what commands read."""
 
-CONFIG = '''
-"""Two steps of a tiny network."""
-from nin_jax import models
-from nin_jax.config import default
-from nin_jax.models.inception import width_config
-from nin_jax.sweep import space
+import kill_a_sweep
 
-
-def get_config():
-  config = default()
-  config.model = model = models.defaults("inception")
-  for name in ("inception_1b", "inception_2a", "inception_2b"):
-    del model[name]
-  model.stem_features = (4,)
-  model.inception_1a = width_config(2, 2, 4, 0, 0, 2)
-  config.data.batch_size = 32
+# Two steps of a tiny network, and sweeps of it.
+SMALL = """\
   config.data.train_split = "train[:200]"
   config.data.test_split = "test[:40]"
   config.eval.train_images = 32
   config.log.every_steps = 1
-  config.log.tensorboard = False
-  config.train.steps = 2
   return config
+"""
+FUNCTIONS = """
+from nin_jax.sweep import space
 
 
 def sweep_two():
@@ -47,7 +36,9 @@ def sweep_wrong():
 
 def sweep_raises():
   raise RuntimeError("a mistake\\nof two lines")
-'''
+"""
+NETWORK = kill_a_sweep.CONFIG.partition("def sweep_")[0].replace("STEPS", "2")
+CONFIG = NETWORK.replace("  return config\n", SMALL) + FUNCTIONS
 SWEEPS = ("two", "two", "two", "search", "search", "none", "empty", "wrong", "raises", "nowhere", "sweep_two", "")
 # Config files with something wrong: name → text.
 WRONG = {

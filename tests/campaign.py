@@ -93,12 +93,12 @@ def main() -> int:
           words, found = case(asked.seed, number, Path(directory))
           met += found
           said = f"{words}: {counted(found)}"
-        except AssertionError as error:
+        except Exception as error:  # a file that should be there is not
           failed.append(number)
           kept = asked.keep / f"{asked.part}-{asked.seed}-{number}"
           shutil.rmtree(kept, ignore_errors=True)
           shutil.copytree(directory, kept, symlinks=True, ignore=_fifos)
-          said = f"FAILED, see {kept}: {_ends(str(error))}"
+          said = f"FAILED, see {kept}: {type(error).__name__}: {_ends(str(error))}"
         print(f"{asked.part} {number}: {said}; {time.monotonic() - at:.0f} s", flush=True)
   print(f"{asked.part}, seed {asked.seed}: {met.total()} ({counted(met)}), {len(failed)} cases failed", end="")
   print(f" ({', '.join(map(str, failed))})" * bool(failed) + f"; {time.monotonic() - began:.0f} s")

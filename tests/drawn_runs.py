@@ -27,6 +27,7 @@ INCEPTION = """
 """
 NIN = """
   config.model = models.defaults("nin")
+  config.model.last_relu = False
   config.model.block1 = block_config((4, 3), kernel=3, padding=1, pool="max", dropout=0.3)
   config.model.block2 = block_config((4,), kernel=3, padding=1)
   del config.model["block3"]
@@ -82,7 +83,7 @@ def draw(chance: random.Random, directory: Path, sweep: str = "") -> Drawn:
   choose("train.sync_batch_norm", True, False)
   choose("train.remat", False, False, True)
   choose("train.label_smoothing", 0.0, 0.1)
-  choose("train.dead_steps", 0, 50)
+  choose("train.dead_steps", 0, 1000)
   choose("train.steps", *((60, 83) if sweep else (150, 211, 300)))
   choose("eval.every_steps", 10, 21, 50)
   choose("eval.batch_size", 0, 0, 5 * devices)
@@ -137,7 +138,7 @@ def _optimizer(chance: random.Random, choose) -> None:
   choose("optimizer.clip_norm", 0.0, 1.0)
   choose("optimizer.bias_learning_rate_factor", 1.0, 2.0)
   choose("optimizer.unit", "epochs", "steps")
-  choose("optimizer.warmup", 0.0, 1.0)
+  choose("optimizer.warmup", 0.0, 0.5)
   if choose("optimizer.schedule", "constant", "staircase", "polynomial", "cosine") == "staircase":
     choose("optimizer.every", 0.5, 2.0)
 

@@ -75,7 +75,7 @@ def run(main: Callable[[], int | None], define: Callable[[], None] | None = None
       fail(*error.mistakes)
     except BaseException as error:  # a config file is the user's own code: whatever it raises is for the user to mend
       if helps and isinstance(error, SystemExit):
-        raise
+        sys.exit(0)  # absl gives status 1
       fail(*_wrong_overrides(argv) or [explain(error, argv)])
     if rest:
       fail(f"{line(rest[0])}: accepted is a flag, as --name=value (--help lists them)")

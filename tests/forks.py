@@ -34,7 +34,7 @@ def command(name: str, flags: list[str], stdout, stderr) -> None:
   """Never returns: the fork ends as the command does."""
   os.dup2(stdout.fileno(), 1)
   os.dup2(stderr.fileno(), 2)
-  os.close(0)
+  os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
   sys.argv = [f"experiments/{name}.py", *flags]
   status: object = 0
   try:

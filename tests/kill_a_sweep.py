@@ -15,10 +15,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 TIMES = {"images_per_second", "step_seconds", "flops_per_second", "mfu", "wall_seconds", "attempts"}
+FLAGS = ("--sweep=widths", "--workers=2")
 CONFIG = """
 from nin_jax import models
 from nin_jax.config import default
@@ -48,9 +50,9 @@ def sweep_widths():
 """
 
 
-def launch(config: Path, workdir: Path) -> subprocess.Popen:
+def launch(config: Path, workdir: Path, flags: Sequence[str]) -> subprocess.Popen:
   """Starts the sweep, its output to WORKDIR.txt; a worker that dies without progress counts for nothing here."""
-  flags = [f"--config={config}", "--sweep=widths", f"--workdir={workdir}", "--workers=2", "--retries=100"]
+  flags = [f"--config={config}", f"--workdir={workdir}", "--retries=100", *flags]
   environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(config.parent / "cache")}
   environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # which compiles sooner
   environment.pop("XLA_FLAGS", None)
@@ -78,29 +80,42 @@ def latest(workdir: Path) -> int:
   return sum(newest.values())
 
 
-def disturbed(config: Path, workdir: Path, kills: int, chance: random.Random) -> list[str]:
-  """Runs the sweep to its end with kills on the way; returns what was killed."""
-  killed, process, seen = [], launch(config, workdir), 0
+def recorded(workdir: Path) -> int:
+  """The size of what the parent writes about the trials: it grows with each, and with a search's points."""
+  names = ("sweep.json", "search.journal", "results.jsonl", "report.html")
+  return sum((workdir / name).stat().st_size for name in names if (workdir / name).exists())
+
+
+def disturbed(
+  config: Path, workdir: Path, flags: Sequence[str], kills: int, chance: random.Random, records: float = 0.0
+) -> list[str]:
+  """Runs the sweep to its end with kills on the way; returns what was killed, less where it ended before.
+
+  Args:
+    config, workdir, flags: of the sweep.
+    kills: how many.
+    chance: decides.
+    records: the part of the kills that wait until the parent has written something.
+  """
+  killed, process = [], launch(config, workdir, flags)
   while len(killed) < kills:
-    # Either while processes start, or once there is a checkpoint that the last kill had not seen.
-    moving = chance.random() < 0.8
-    end = time.monotonic() + (120 if moving else chance.uniform(0, 6))
-    while time.monotonic() < end and process.poll() is None and not (moving and latest(workdir) > seen):
-      time.sleep(0.02)
+    # Either while processes start, or once there is a checkpoint or a record that the last kill had not seen.
+    moving, grows = chance.random() < 0.8, recorded if chance.random() < records else latest
+    seen, end = grows(workdir), time.monotonic() + (120 if moving else chance.uniform(0, 6))
+    while time.monotonic() < end and process.poll() is None and not (moving and grows(workdir) > seen):
+      time.sleep(0.002 if grows is recorded else 0.02)
     if moving:
-      time.sleep(chance.uniform(0, 0.5))
-    if process.poll() is not None:
-      raise AssertionError(f"it ended before its last kill: {workdir.with_suffix('.txt').read_text()[-3000:]}")
-    pids = workers(process.pid)
-    if pids and chance.random() < 0.6:
+      time.sleep(chance.uniform(0, 0.01 if grows is recorded else 0.5))
+    pids = workers(process.pid) if process.poll() is None else []
+    if pids and chance.random() < 0.6 - 0.4 * (grows is recorded):
       os.kill(chance.choice(pids), signal.SIGKILL)
       killed.append("worker")
-    else:
-      process.kill()
-      process.wait()
-      process = launch(config, workdir)
-      killed.append("parent")
-    seen = latest(workdir)
+      continue
+    process.kill()
+    if process.wait() != -signal.SIGKILL:
+      break
+    process = launch(config, workdir, flags)
+    killed.append("parent")
   if process.wait() != 0:
     raise AssertionError(workdir.with_suffix(".txt").read_text()[-3000:])
   return killed
@@ -114,6 +129,26 @@ def contents(workdir: Path) -> dict:
   return {"results.jsonl": timeless(read(workdir / "results.jsonl")), **metrics}
 
 
+def compare(
+  config: Path, flags: Sequence[str], kills: int, chance: random.Random, records: float = 0.0
+) -> tuple[list[str], dict]:
+  """Compares a sweep with kills with one without, both beside the config; returns what was killed, and `contents`.
+
+  Raises:
+    AssertionError: they differ.
+  """
+  directory = config.parent
+  if launch(config, directory / "undisturbed", flags).wait() != 0:
+    raise AssertionError((directory / "undisturbed.txt").read_text()[-3000:])
+  killed = disturbed(config, directory / "disturbed", flags, kills, chance, records)
+  wanted, got = contents(directory / "undisturbed"), contents(directory / "disturbed")
+  planned = [trial["trial"] for trial in json.loads((directory / "undisturbed" / "sweep.json").read_text())["trials"]]
+  assert [row["trial"] for row in got["results.jsonl"]] == planned, "not each trial once, in the order of the plan"
+  for name in wanted:
+    assert got[name] == wanted[name], f"{name} is not that of an undisturbed sweep"
+  return killed, wanted
+
+
 def check(kills: int, seed: int, directory: Path) -> list[str]:
   """Compares a sweep with kills with one without; returns what was killed.
 
@@ -122,15 +157,9 @@ def check(kills: int, seed: int, directory: Path) -> list[str]:
   """
   config = directory / "killed.py"
   config.write_text(CONFIG.replace("STEPS", str(60 + 20 * kills)))
-  if launch(config, directory / "undisturbed").wait() != 0:
-    raise AssertionError((directory / "undisturbed.txt").read_text()[-3000:])
-  killed = disturbed(config, directory / "disturbed", kills, random.Random(seed))
-  wanted, got = contents(directory / "undisturbed"), contents(directory / "disturbed")
-  planned = [trial["trial"] for trial in json.loads((directory / "undisturbed" / "sweep.json").read_text())["trials"]]
-  assert [row["trial"] for row in got["results.jsonl"]] == planned, "not each trial once, in the order of the plan"
-  assert {row["status"] for row in got["results.jsonl"]} == {"done"}
-  for name in wanted:
-    assert got[name] == wanted[name], f"{name} is not that of an undisturbed sweep"
+  killed, wanted = compare(config, FLAGS, kills, random.Random(seed))
+  assert len(killed) == kills, "it ended before its last kill; more steps are needed"
+  assert {row["status"] for row in wanted["results.jsonl"]} == {"done"}
   return killed
 
 

@@ -3,9 +3,10 @@
 python tests/kill_and_resume.py --kills=10            # both pipelines, 1 and 4 devices: about 10 minutes on two cores
 
 Moments are drawn at random: while it starts (imports, compilation, restoring), between two steps, while a checkpoint
-is being written. What has to be the same, bit for bit, as without a kill: every number in `metrics.jsonl` that is not a
-time, each step once; the parameters, optimizer state, batch statistics and average of each checkpoint that is left, and
-which ones are; the best; and `result.json` but for times.
+is being written; for `campaign.py` also while the test images are evaluated, and while it ends. What has to be the
+same, bit for bit, as without a kill: every number in `metrics.jsonl` that is not a time, each step once; the
+parameters, optimizer state, batch statistics and average of each checkpoint that is left, and which ones are; the best;
+and `result.json` but for times.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -61,8 +63,8 @@ def steps(kills: int) -> int:
   return 60 * (2 + kills // 2)
 
 
-def launch(config: Path, workdir: Path, pipeline: str, devices: int) -> subprocess.Popen:
-  """Starts the training; what it says goes to `said.txt` beside the workdir."""
+def launch(config: Path, workdir: Path, flags: Sequence[str], devices: int) -> subprocess.Popen:
+  """Starts the training; its output goes to WORKDIR.txt."""
   command = [sys.executable, "-m", "experiments.train", f"--config={config}", f"--workdir={workdir}"]
   env = os.environ | {
     "JAX_PLATFORMS": "cpu",
@@ -70,47 +72,61 @@ def launch(config: Path, workdir: Path, pipeline: str, devices: int) -> subproce
     "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
   }
   with workdir.with_suffix(".txt").open("a") as said:
-    return subprocess.Popen(
-      [*command, *PIPELINES[pipeline]], cwd=ROOT, env=env, stdout=said, stderr=said, start_new_session=True
-    )
+    return subprocess.Popen([*command, *flags], cwd=ROOT, env=env, stdout=said, stderr=said, start_new_session=True)
 
 
 def wait_for(moment: str, process: subprocess.Popen, workdir: Path, chance: random.Random) -> None:
   """Returns at a random moment of a kind, or when the process has ended."""
-  checkpoints, metrics = workdir / "checkpoints", workdir / "metrics.jsonl"
   if moment == "start":
     time.sleep(chance.uniform(0.2, 5))
     return
+  checkpoints, metrics = workdir / "checkpoints", workdir / "metrics.jsonl"
+  config = workdir / "config.json"
   size = metrics.stat().st_size if metrics.exists() else 0
   more = chance.randint(1, 4)  # log lines
   while process.poll() is None:
     now = metrics.stat().st_size if metrics.exists() else 0
-    written = now - size > more * 200
-    if moment == "checkpoint" and written and any(checkpoints.glob("*.orbax-checkpoint-tmp*")):
-      time.sleep(chance.uniform(0, 0.03))
-      return
-    if moment == "step" and written:
-      time.sleep(chance.uniform(0, 0.2))
-      return
+    if now - size > more * 200 or (moment == "end" and now):
+      row = last_row(metrics)
+      if moment == "checkpoint" and any(checkpoints.glob("*.orbax-checkpoint-tmp*")):
+        time.sleep(chance.uniform(0, 0.03))
+        return
+      if moment == "step":
+        time.sleep(chance.uniform(0, 0.2))
+        return
+      if moment in ("evaluation", "end") and row:
+        settings = json.loads(config.read_text())
+        every = settings["train"]["steps"] if moment == "end" else settings["eval"]["every_steps"]
+        if row["step"] % every == 0 and row["split"] == "train":  # its line stands there before the evaluation begins
+          time.sleep(chance.uniform(0, 0.5 if moment == "end" else 0.03))
+          return
     time.sleep(0.0005)
 
 
-def killed(config: Path, workdir: Path, pipeline: str, devices: int, kills: int, chance: random.Random) -> list[str]:
-  """Trains to the end through a number of kills; returns what each of them met."""
+def last_row(metrics: Path) -> dict | None:
+  """The last line of `metrics.jsonl`; None while it is being written."""
+  try:
+    return json.loads(metrics.read_bytes()[-1000:].splitlines()[-1])
+  except (OSError, ValueError, IndexError):
+    return None
+
+
+def killed(
+  config: Path, workdir: Path, flags: Sequence[str], devices: int, moments: Sequence[str], chance: random.Random
+) -> list[str]:
+  """Trains to the end through a kill at each of the moments; returns what they met, less where it ended before."""
   met = []
-  for number in range(kills):
-    moment = MOMENTS[number % len(MOMENTS)]
-    process = launch(config, workdir, pipeline, devices)
+  for moment in moments:
+    process = launch(config, workdir, flags, devices)
     wait_for(moment, process, workdir, chance)
-    if process.poll() is not None:
-      raise AssertionError(f"it ended by itself: {workdir.with_suffix('.txt').read_text()}")
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    if process.wait() == 0:
+      break
+    if process.returncode != -signal.SIGKILL:
+      raise AssertionError(f"it ended by itself: {workdir.with_suffix('.txt').read_text()}")
     unfinished = list((workdir / "checkpoints").glob("*.orbax-checkpoint-tmp*"))
-    met.append("a checkpoint being written" if unfinished else moment)
-    if (workdir / "result.json").exists():
-      raise AssertionError("it was killed after its end; more steps are needed")
-  process = launch(config, workdir, pipeline, devices)
+    met.append(f"{moment} with a checkpoint being written" if unfinished else moment)
+  process = launch(config, workdir, flags, devices)
   if process.wait() != 0:
     raise AssertionError(workdir.with_suffix(".txt").read_text())
   return met
@@ -128,10 +144,30 @@ def contents(workdir: Path) -> dict:
     records[path.name] = record  # checksums of each array; "progress": test, best
   result = json.loads((workdir / "result.json").read_text())
   return {
+    "files": sorted(path.name for path in workdir.iterdir()),
+    "config.json": json.loads((workdir / "config.json").read_text()),
     "metrics.jsonl": [{name: row[name] for name in row.keys() - TIMES} for row in rows],
     "checkpoints": records,
     "result.json": {name: result[name] for name in result.keys() - TIMES},
   }
+
+
+def compare(
+  config: Path, flags: Sequence[str], devices: int, moments: Sequence[str], chance: random.Random
+) -> tuple[list[str], dict]:
+  """Compares a run with kills with one without, both beside the config; returns what the kills met, and `contents`.
+
+  Raises:
+    AssertionError: they differ.
+  """
+  unbroken, broken = config.parent / "unbroken", config.parent / "broken"
+  met = killed(config, broken, flags, devices, moments, chance)
+  if launch(config, unbroken, flags, devices).wait() != 0:
+    raise AssertionError(unbroken.with_suffix(".txt").read_text())
+  wanted, got = contents(unbroken), contents(broken)
+  for name in wanted:
+    assert got[name] == wanted[name], f"{name} is not that of an unbroken run"
+  return met, wanted
 
 
 def check(pipeline: str, devices: int, kills: int, seed: int, directory: Path) -> list[str]:
@@ -142,14 +178,10 @@ def check(pipeline: str, devices: int, kills: int, seed: int, directory: Path) -
   """
   config = directory / "killed.py"
   config.write_text(CONFIG.replace("  return config", f"  config.train.steps = {steps(kills)}\n  return config"))
-  unbroken, broken = directory / "unbroken", directory / "broken"
-  met = killed(config, broken, pipeline, devices, kills, random.Random(seed))
-  if launch(config, unbroken, pipeline, devices).wait() != 0:
-    raise AssertionError(unbroken.with_suffix(".txt").read_text())
-  wanted, got = contents(unbroken), contents(broken)
+  moments = [MOMENTS[number % len(MOMENTS)] for number in range(kills)]
+  met, wanted = compare(config, PIPELINES[pipeline], devices, moments, random.Random(seed))
+  assert len(met) == kills, "it ended before its last kill; more steps are needed"
   assert len(wanted["metrics.jsonl"]) == steps(kills) // 3 + steps(kills) // 20
-  for name in wanted:
-    assert got[name] == wanted[name], f"{name} is not that of an unbroken run"
   return met
 
 

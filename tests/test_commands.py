@@ -298,4 +298,4 @@ def test_what_a_config_file_prints_is_kept_apart(tmp_path):
 def test_help_lists_the_flags():
   done = run("evaluate", "--help")
   assert "--split" in done.stdout
-  assert done.stderr == ""
+  assert (done.returncode, done.stderr) == (0, "")

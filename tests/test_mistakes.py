@@ -1,6 +1,7 @@
 """Each kind of mistake ends a command with status 2 and a line that names the field; nothing is written."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -144,6 +145,7 @@ FLAGS = {
   ("train", "--config=W", "--workdir=W/run"): "--config=W",
   ("train", "--config=W/file", "--workdir=W/run"): "--config=W/file",
   ("train", "--config=W/bytes", "--workdir=W/run"): "--config=W/bytes",
+  ("train", "--config=/dev/zero", "--workdir=W/run"): "--config=/dev/zero",
   ("train", "--config=FILE:argument", "--workdir=W/run"): "--config=FILE:argument",
   ("train", "--config.seed=1", "--workdir=W/run"): "--config",
   ("evaluate",): "--workdir",
@@ -214,6 +216,13 @@ def test_a_config_file_that_is_wrong(lines, server, tmp_path):
   assert status == 2, stderr
   assert_mistakes([status, done[1], stderr.splitlines(keepends=True)[0]], f"error: {field}=")
   assert not (tmp_path / "run").exists()
+
+
+def test_a_config_that_is_a_fifo_is_not_waited_for(server, tmp_path):
+  os.mkfifo(tmp_path / "fifo")
+  assert_mistakes(
+    server("train", f"--config={tmp_path}/fifo", f"--workdir={tmp_path}/run"), f"--config={tmp_path}/fifo"
+  )
 
 
 @pytest.mark.parametrize("words", FLAGS)

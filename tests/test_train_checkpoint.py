@@ -76,6 +76,24 @@ def test_the_last_few_and_the_best_stay(tmp_path):
   assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"8", "12", "13"}
 
 
+@pytest.mark.parametrize("part", ["state", "record", "commit_success.txt", None])
+def test_a_checkpoint_whose_removal_was_cut_short_goes(part, tmp_path):
+  """The last one of a training is followed by no other, whose writing would remove it."""
+  save(tmp_path, 1, 2, keep=2)
+  old = tmp_path / "checkpoints" / "1"
+  if part:
+    for path in old.iterdir():
+      if path.name != part:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+  with Checkpoints(tmp_path, keep=1, read_only=True) as checkpoints:
+    assert int(checkpoints.restore(state_at(0))[0].step) == 2
+  assert old.exists()
+  with Checkpoints(tmp_path, keep=1) as checkpoints:
+    assert int(checkpoints.restore(state_at(0))[0].step) == 2
+    assert checkpoints.steps == [2]
+  assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["2"]
+
+
 def test_a_state_may_be_donated_at_once_and_restored_elsewhere(tmp_path):
   state, progress = state_at(3), {"meter": {"loss": 0.1}, "test": None, "best": {"step": 3, "accuracy": 0.25}}
   with Checkpoints(tmp_path, keep=1) as checkpoints:

@@ -109,7 +109,8 @@ class Checkpoints:
 
     Args:
       like: a state with the same shapes.
-      step: None: the newest that is whole, with a warning for each that is not; a training moves these aside.
+      step: None: the newest that is whole, with a warning for each that is not; a training moves these aside, and
+        removes older ones that a process was killed in removing.
       check: raises ValueError where the progress is none that can be resumed from: then it is not whole either.
 
     Returns:
@@ -123,6 +124,8 @@ class Checkpoints:
 
     def choose() -> dict | None:
       found.extend(self._choose(shapes, step, check))
+      if found and step is None and not self._read_only:
+        self._remove_old(found[1]["best"] and found[1]["best"]["step"])
       return found[1] if found else None
 
     progress = processes.on_first(choose)
@@ -195,6 +198,15 @@ class Checkpoints:
       raise ConfigError("--workdir", str(self._workdir), accepted)
     return ()
 
+  def _remove_old(self, best: int | None) -> None:
+    """Removes what the last save would have, had the process not been killed: no other may follow that would."""
+    self._policy.best = best
+    steps = self.steps
+    with self._writing():
+      for step, stays in zip(steps, self._policy.preserved(steps), strict=True):
+        if not stays:
+          self._manager.delete(step)
+
   def _load(self, step: int, shapes: TrainState | None) -> tuple[Any, dict]:
     import orbax.checkpoint as ocp
 
@@ -253,8 +265,12 @@ class _Kept:
 
   def should_preserve(self, checkpoints: Sequence, *, context: Any) -> Sequence[bool]:
     del context
-    oldest = len(checkpoints) - self._keep
-    return [number >= oldest or info.step == self.best for number, info in enumerate(checkpoints)]
+    return self.preserved([info.step for info in checkpoints])
+
+  def preserved(self, steps: Sequence[int]) -> list[bool]:
+    """Which of the steps' checkpoints stay."""
+    oldest = len(steps) - self._keep
+    return [number >= oldest or step == self.best for number, step in enumerate(steps)]
 
 
 def preempted(call: int) -> bool:

@@ -21,7 +21,7 @@ from nin_jax.data import cache
 _PROGRAM, _USED, _CHECKSUM = "-cache", "-atime", "-crc32"  # the first two are JAX's
 _UNSEALED_SECONDS = 60  # another process may be about to seal what it has just compiled
 _LOCK_SECONDS = 10  # as JAX waits
-_WARNING = re.compile(r"Error (reading|writing) persistent compilation cache entry for '(\w+)': (.*)", re.DOTALL)
+_WARNING = re.compile(r"Error (reading|writing) persistent compilation cache entry for '([\w.-]+)': (.*)", re.DOTALL)
 
 
 def directory() -> Path | None:
@@ -102,7 +102,9 @@ def replace_unreadable(path: Path) -> None:
     try:
       if verb == "writing":
         raise OSError(reason)
-      _remove(max(path.glob(f"{function}-*{_PROGRAM}"), key=_last_use))
+      programs = list(path.glob(f"{function}-*{_PROGRAM}"))
+      for program in [max(programs, key=_last_use)] if is_bounded(path) else programs:  # else JAX notes no uses
+        _remove(program)
       say("Compiled programs in %s are damaged and are compiled anew.", path)
     except (OSError, ValueError) as error:
       cache.warn(path.parent, "written", error)

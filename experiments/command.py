@@ -62,17 +62,15 @@ def run(main: Callable[[], int | None], define: Callable[[], None] | None = None
   def parse(argv: Sequence[str]) -> list[str]:
     _read_flag_files(argv)
     helps = any(map(HELP.match, argv))
+    _check_config_file(argv)
     try:
       # A config file that prints must not disturb what the command prints.
       with contextlib.nullcontext() if helps else contextlib.redirect_stdout(sys.stderr):
-        _check_config_file(argv)
         if define:
           define()
         rest = flags.FLAGS(list(argv))[1:]
         if "config" in flags.FLAGS:
           getattr(flags.FLAGS.config, "lock", None)  # a file that isn't there is told of when the config is touched
-    except ConfigError as error:
-      fail(*error.mistakes)
     except BaseException as error:  # a config file is the user's own code: whatever it raises is for the user to mend
       if helps and isinstance(error, SystemExit):
         sys.exit(0)  # absl gives status 1
@@ -242,11 +240,10 @@ def _config_word(argv: Sequence[str]) -> str:
 
 def _check_config_file(argv: Sequence[str]) -> None:
   """Refuses a pipe or a device as --config: it would be waited for, and a sweep reads the file twice."""
-  path = _config_word(argv).partition("=")[2].partition(":")[0]
-  if os.path.exists(path) and not os.path.isfile(path):
-    raise ConfigError(
-      "--config", path, "a file, as configs/inception_digits.py; this is a directory, a pipe or a device"
-    )
+  word = _config_word(argv)
+  path = word.partition("=")[2].partition(":")[0]
+  if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+    fail(f"{word}: accepted is a config file that can be read; this is a pipe or a device")
 
 
 def _workdir(argv: Sequence[str]) -> str | None:

@@ -217,10 +217,8 @@ def test_a_search_whose_journal_goes_while_it_is_told_says_so(tmp_path):
       (tmp_path / "search.journal").read_bytes()
 
   groups = pairs(1, 2)
-  record, engine = (
-    Record(tmp_path, [trial for group in groups for trial in group], 2),
-    Meddling(tmp_path, lambda _: None),
-  )
+  record = Record(tmp_path, [trial for group in groups for trial in group], 2)
+  engine = Meddling(tmp_path, lambda _: None)
   with pytest.raises(WorkdirError, match=r"search\.journal can't be used: No such file"):
     run.run(tmp_path, Told(groups), record, engine, Seen())
   assert engine.stopped == 1

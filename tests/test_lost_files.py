@@ -211,6 +211,19 @@ def test_a_sweep_whose_files_go_saves_what_runs_and_says_so(case, tmp_path):
     assert gone is None or record.is_open(gone)
 
 
+def test_a_search_whose_journal_goes_while_it_is_told_says_so(tmp_path):
+  class Told(run.Planned):
+    def settled(self, group, record):
+      (tmp_path / "search.journal").read_bytes()
+
+  groups = pairs(1, 2)
+  record = Record(tmp_path, [trial for group in groups for trial in group], 2)
+  engine = Meddling(tmp_path, lambda _: None)
+  with pytest.raises(WorkdirError, match=r"search\.journal can't be used: No such file"):
+    run.run(tmp_path, Told(groups), record, engine, Seen())
+  assert engine.stopped == 1
+
+
 def test_results_that_are_removed_are_written_again(tmp_path):
   groups = pairs(1, 2)
   record = Record(tmp_path, [trial for group in groups for trial in group], 2)

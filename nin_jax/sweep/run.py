@@ -135,6 +135,9 @@ def run(workdir: Path, source: Source, record: Record, engine: Engine, shows: Sh
     except WorkdirError:
       engine.stop()
       raise
+    except OSError as error:  # of a search's journal: a full disk, or it has been removed
+      engine.stop()
+      raise WorkdirError(f"{error.filename or workdir} can't be used: {error.strerror or error}") from error
 
 
 def _note(event: events.Event, record: Record) -> set[str]:

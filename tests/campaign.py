@@ -1,7 +1,7 @@
 """Looks for faults at random, at length: kills runs and sweeps, and types commands that make sense or none.
 
-python tests/campaign.py runs --count=40       # cases of about five kills each
-python tests/campaign.py sweeps --count=10     # cases of about six kills each
+python tests/campaign.py runs --count=45       # cases of about five kills each
+python tests/campaign.py sweeps --count=12     # cases of about six kills each
 python tests/campaign.py commands --count=500  # command lines
 
 Each case is drawn from (--seed, its number) alone: `--first=17 --count=1` repeats case 17. Each prints a line; a case
@@ -71,7 +71,7 @@ def command(seed: int, number: int, directory: Path) -> tuple[str, collections.C
   return str(drawn).replace(str(directory / "w"), "W")[:500], collections.Counter([ended])
 
 
-PARTS: dict[str, tuple[Callable, int]] = {"runs": (run, 40), "sweeps": (sweep, 10), "commands": (command, 500)}
+PARTS: dict[str, tuple[Callable, int]] = {"runs": (run, 45), "sweeps": (sweep, 12), "commands": (command, 500)}
 
 
 def main() -> int:

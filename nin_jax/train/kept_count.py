@@ -13,7 +13,8 @@ from pathlib import Path
 import jax
 
 import nin_jax
-from nin_jax.data import cache, files
+from nin_jax import whole_files
+from nin_jax.data import cache
 from nin_jax.train.storage import replace
 
 NAME = "counts.json"
@@ -52,7 +53,7 @@ def kept(key: Mapping[str, object], count: Callable[[], int]) -> int:
 def _read(path: Path) -> dict[str, int]:
   """The counts that match their checksums."""
   try:
-    rows = json.loads(files.read(str(path)))
+    rows = json.loads(whole_files.read(path))
   except (OSError, ValueError, RecursionError):
     return {}
   return {name: row[0] for name, row in rows.items() if _is_sound(name, row)} if isinstance(rows, dict) else {}

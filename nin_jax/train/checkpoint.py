@@ -210,7 +210,7 @@ class Checkpoints:
   def _load(self, step: int, shapes: TrainState | None) -> tuple[Any, dict]:
     import orbax.checkpoint as ocp
 
-    directory = self._workdir / "checkpoints" / str(step)
+    directory = Path(self._manager.directory) / str(step)
     stored = checkpoint_contents.file_bytes(directory)
     claimed = ocp.StandardCheckpointHandler().metadata(directory / "state").tree
     checkpoint_contents.check_arrays(claimed, shapes, stored)

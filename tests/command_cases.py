@@ -145,6 +145,10 @@ def contents(directory: Path) -> dict[str, str]:
   return found
 
 
+# What may be said before a refusal: warnings, and what a config file of `command_words.py` prints.
+ASIDE = re.compile(r"WARNING:|W\d{4} |printed$")
+
+
 def find_fault(ended: End) -> str:
   """What of a command's end is a fault; "" where it is as it should be."""
   lines = ended.stderr.splitlines()
@@ -161,6 +165,7 @@ def find_fault(ended: End) -> str:
   if ended.status == 2:
     if ended.changed:
       return f"refused, but changed {', '.join(ended.changed[:3])}"
+    lines = [line for line in lines if not ASIDE.match(line)]
     wrong = next((line for line in lines if not line.startswith("error: ")), "" if lines else "no line")
     return f"refused with: {wrong[:150]}" if wrong or ended.stdout else ""
   if ended.status == 1:

@@ -36,6 +36,8 @@ TRACEBACK = 'Traceback (most recent call last):\n  File "/x/nin_jax/a.py", line 
     (0, False, "", "", "printed nothing"),
     (0, False, "a table\n", TRACEBACK, "traceback at nin_jax/a.py:3: ValueError: no"),
     (2, False, "", "error: a=1: accepted is 2\nerror: b=1: accepted is 2\n", ""),
+    (2, False, "", "W1127 10:00:00 cache.py:9] full\nerror: a=1: accepted is 2\n", ""),
+    (2, False, "", "WARNING:root:full\n", "no line"),
     (2, False, "", "", "no line"),
     (2, False, "", "error: a=1: accepted is 2\nand more\n", "and more"),
     (1, False, "", "training stopped: the loss is nan\n", ""),

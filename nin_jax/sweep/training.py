@@ -45,8 +45,8 @@ def train(
     stack.enter_context(workdir.alone(workdir.locate(directory)))
     if plan.search:
       plan = search.resume(plan, directory)
-    directory = plan_file.write(plan, directory)
-    record, display = Record(directory, plan.trials, retries), Display(plan.trials)
+    record = Record(workdir.locate(directory), plan.trials, retries)  # before anything is written: it may refuse
+    directory, display = plan_file.write(plan, directory), Display(plan.trials)
     source = search.source(plan, directory, record, storage) if plan.search else run.Planned(groups(plan.trials))
     most = source.points if plan.search else len(groups(plan.trials))
     chosen = RayEngine(directory, address, workers, most) if engine == "ray" else Pool(directory, workers, most)

@@ -62,9 +62,7 @@ def claim(directory: Path, config: ConfigDict, wait_seconds: float = 0.0) -> Ite
     ConfigError: the directory can't be made or written to, or holds the run of another config.
     InUse: another run is at it.
   """
-  if (directory / SWEEP).exists():
-    accepted = f"a new directory, or that of a run; this one holds a sweep ({SWEEP})"
-    raise ConfigError("--workdir", str(directory), accepted)
+  _refuse_sweep(directory)
   if (directory / "config.json").exists():
     compare(directory, config)
   with alone(directory, wait_seconds):
@@ -73,6 +71,12 @@ def claim(directory: Path, config: ConfigDict, wait_seconds: float = 0.0) -> Ite
     except OSError as error:
       raise _not_writable(directory, error) from error
     yield
+
+
+def _refuse_sweep(directory: Path) -> None:
+  if (directory / SWEEP).exists():
+    accepted = f"a new directory, or that of a run; this one holds a sweep ({SWEEP})"
+    raise ConfigError("--workdir", str(directory), accepted)
 
 
 @contextlib.contextmanager
@@ -176,9 +180,12 @@ def result(directory: Path, config: ConfigDict) -> dict | None:
   """`result.json` of a run of this config that has ended, or None.
 
   Raises:
-    ConfigError: the run that has ended is of another config, the file is not whole, or the directory can't be entered.
+    ConfigError: the run that has ended is of another config, the file is not whole, or the directory can't be entered
+      or holds a sweep.
   """
-  path = locate(directory) / "result.json"
+  directory = locate(directory)
+  _refuse_sweep(directory)
+  path = directory / "result.json"
   if not path.exists():
     return None
   compare(directory, config)

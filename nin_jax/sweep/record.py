@@ -50,6 +50,7 @@ class Record:
     self._failures: dict[str, dict] = {}
     self._pruned: dict[str, dict] = {}
     self._sizes: dict[Path, int] = {}
+    self._seen: set[str] = set()  # the trials whose `result.json` was there at the last `write`
     for trial in self._trials:
       place = directory(workdir, trial.id)
       self._look(trial)
@@ -168,7 +169,10 @@ class Record:
       WorkdirError: it can't be written, or a trial's result is gone, which is then not in it.
     """
     path = self._workdir / "results.jsonl"
-    gone = [trial for trial in self._results if not (directory(self._workdir, trial) / "result.json").exists()]
+    seen = {trial for trial in self._results if (directory(self._workdir, trial) / "result.json").exists()}
+    # Only what was seen before: a result from another node may be visible here a minute later (NFS caches lookups).
+    gone = sorted(self._seen - seen)
+    self._seen = seen
     for trial in gone:
       del self._results[trial]
     with writing(path):

@@ -111,8 +111,8 @@ def run(workdir: Path, source: Source, record: Record, engine: Engine, shows: Sh
     running[:] = [(group, trials) for group, trials in running if trials]
 
   def work(stop: StopRequest) -> None:
+    record.check()
     while True:
-      record.check()
       while engine.free() and (group := source.next()):
         trials = {trial.id for trial in group if record.is_open(trial.id)}
         if trials:

@@ -175,11 +175,14 @@ def _cause(error: BaseException, argv: Sequence[str]) -> str:
 
 def _read_flag_files(argv: Sequence[str]) -> None:
   """Ends the command if a --flagfile, or one that it names, can't be read."""
+  word = _typed(argv, "flagfile")
+  accepted = "accepted is a text file of flags that can be read"
+  if _is_special(word.partition("=")[2]):
+    fail(f"{word}: {accepted}; this is a pipe or a device")
   try:
     flags.FLAGS.read_flags_from_files(argv[1:], force_gnu=False)
   except (flags.Error, ValueError) as error:
-    given = next((word for word in argv if re.match("--?flagfile", word)), "--flagfile")
-    fail(f"{given}: accepted is a text file of flags that can be read ({str(error).split('flagfile: ')[-1]})")
+    fail(f"{word}: {accepted} ({str(error).split('flagfile: ')[-1]})")
 
 
 def again() -> str:
@@ -230,20 +233,29 @@ def _wrong_overrides(argv: Sequence[str]) -> list[str]:
 
 def _config_word(argv: Sequence[str]) -> str:
   """--config as it was typed."""
+  return _typed(argv, "config")
+
+
+def _typed(argv: Sequence[str], name: str) -> str:
+  """A flag as it was typed: --name=value, or --name if it has no value."""
   for word, following in zip(argv, [*argv[1:], ""], strict=True):
-    if re.match("--?config=", word):
+    if re.match(f"--?{name}=", word):
       return word
-    if re.fullmatch("--?config", word) and following:
-      return f"--config={following}"
-  return "--config"
+    if re.fullmatch(f"--?{name}", word) and following:
+      return f"--{name}={following}"
+  return f"--{name}"
 
 
 def _check_config_file(argv: Sequence[str]) -> None:
-  """Refuses a pipe or a device as --config: it would be waited for, and a sweep reads the file twice."""
+  """Ends the command if --config is a pipe or a device."""
   word = _config_word(argv)
-  path = word.partition("=")[2].partition(":")[0]
-  if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+  if _is_special(word.partition("=")[2].partition(":")[0]):
     fail(f"{word}: accepted is a config file that can be read; this is a pipe or a device")
+
+
+def _is_special(path: str) -> bool:
+  """Whether a path is that of a pipe or a device: it would block, and flag and config files are read more than once."""
+  return os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path))
 
 
 def _workdir(argv: Sequence[str]) -> str | None:

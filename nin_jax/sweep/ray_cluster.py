@@ -27,7 +27,7 @@ QUIET = {  # Ray's own talk would run into the display
 # for an address of 127.0.0.1 by name it would take another one of the machine, and listen on all.
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 _PREFIX = "nin_jax-ray-"
-_ABANDONED_SECONDS = 120.0  # Ray's agents outlive a killed process by a minute, and write into its directory
+_ABANDONED_SECONDS = 120.0  # a younger directory may be one that another process is about to lock
 
 
 def imported(local: bool = False) -> ModuleType:

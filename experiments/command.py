@@ -32,7 +32,7 @@ HELP = re.compile(r"--?help(short|full|xml)?\b|-\?")
 
 def define_config(required: bool = True):
   """Defines --config and gives its holder; overrides are typed as --config.section.field=value."""
-  _read_flag_files(sys.argv)  # which ml_collections does here
+  _read_flag_files(sys.argv)  # as ml_collections does in the next line
   holder = _define_file(flags.FLAGS, None)
   if required:
     flags.mark_flag_as_required("config")
@@ -93,7 +93,7 @@ def run(main: Callable[[], int | None], define: Callable[[], None] | None = None
   streams.set_up()
   # Tracing makes many objects that stay: to look through them as often as Python does takes an eighth of a warm start.
   gc.set_threshold(50_000, 20, 100)
-  logging.get_absl_handler().python_handler.setStream(sys.stderr)  # it has the one that there was before
+  logging.get_absl_handler().python_handler.setStream(sys.stderr)  # not the one before `set_up`
   for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
       signal.signal(number, _leave)
@@ -132,7 +132,7 @@ def show(text: str, end: str = "\n") -> None:
 
 
 def fail(*messages: object) -> None:
-  """Ends the command as the user's mistakes, a line each, which no password is in."""
+  """Ends the command as the user's mistakes, a line each, without passwords."""
   for message in messages:
     print("error:", line(without_passwords(str(message)), 2500), file=sys.stderr)
   sys.exit(2)
@@ -186,11 +186,11 @@ def _read_flag_files(argv: Sequence[str]) -> None:
 
 
 def again() -> str:
-  """The command line as it was typed, but for passwords, for which it has ***."""
+  """The command line as it was typed, with *** for the passwords and options of URLs."""
   main = sys.modules["__main__"].__spec__
   words = [sys.executable, *(["-m", main.name] if main else sys.argv[:1]), *sys.argv[1:]]
   shown = list(map(without_passwords, words))
-  return shlex.join(shown) + ("" if shown == words else "\nwith what is *** here")
+  return shlex.join(shown) + ("" if shown == words else "\n(*** stands for a password or options of a URL)")
 
 
 def overrides() -> dict[str, object]:

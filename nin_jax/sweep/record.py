@@ -11,7 +11,7 @@ from nin_jax.sweep.work import directory
 from nin_jax.train import workdir as workdirs
 from nin_jax.train.storage import WorkdirError, plain, replace, write_json, writing
 
-FILES = (workdirs.SWEEP, "search.journal")  # of the workdir, that `check` looks for
+FILES = (workdirs.SWEEP, "search.journal")  # of the workdir, which `check` looks for
 # What a row has of a trial that has no result.
 MISSING = (
   "steps",
@@ -140,10 +140,10 @@ class Record:
     return max(steps, default=-1)
 
   def check(self) -> None:
-    """Checks that the files that a sweep is resumed from are as they were at the last call, or longer.
+    """Checks that no file that a sweep is resumed from is missing, or shorter than at the last call.
 
     Raises:
-      WorkdirError: one is gone.
+      WorkdirError: one is.
     """
     for path in (self._workdir / name for name in FILES):
       before = self._sizes.get(path)
@@ -166,7 +166,7 @@ class Record:
     """Writes `results.jsonl` at once.
 
     Raises:
-      WorkdirError: it can't be written, or a trial's result is gone, which is then not in it.
+      WorkdirError: it can't be written; or a trial's `result.json` was removed, whose row is then left out.
     """
     path = self._workdir / "results.jsonl"
     seen = {trial for trial in self._results if (directory(self._workdir, trial) / "result.json").exists()}

@@ -92,8 +92,8 @@ def run(workdir: Path, source: Source, record: Record, engine: Engine, shows: Sh
 
   Raises:
     Interrupted: SIGTERM, SIGINT or SIGHUP; what was running has saved its state.
-    WorkdirError: nothing can be written any more, or files of the sweep are gone; what was running has saved its state,
-      if it could.
+    WorkdirError: nothing can be written any more, or files of the sweep are gone; what was running was asked to save
+      its state.
   """
   running: list[tuple[Group, set[str]]] = []  # and which of its trials are
 

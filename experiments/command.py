@@ -44,7 +44,7 @@ def define_run_config() -> None:
 
   For `run`, since it reads a file that may have a mistake. Where there is no such run, there is no config.
   """
-  run_config = _run_config(sys.argv)
+  run_config = _run_config(_read_flag_files(sys.argv))
   if run_config is None:
     define_config(required=False)
   else:
@@ -60,7 +60,7 @@ def run(main: Callable[[], int | None], define: Callable[[], None] | None = None
   """
 
   def parse(argv: Sequence[str]) -> list[str]:
-    _read_flag_files(argv)
+    argv = _read_flag_files(argv)
     helps = any(map(HELP.match, argv))
     _check_config_file(argv)
     try:
@@ -173,14 +173,14 @@ def _cause(error: BaseException, argv: Sequence[str]) -> str:
   return f"{type(error).__name__}: {error}" + (f" (line {lines[-1]})" if lines else "")
 
 
-def _read_flag_files(argv: Sequence[str]) -> None:
-  """Ends the command if a --flagfile, or one that it names, can't be read."""
+def _read_flag_files(argv: Sequence[str]) -> list[str]:
+  """The command line with the flags of each --flagfile in its place; ends the command if one can't be read."""
   word = _typed(argv, "flagfile")
   accepted = "accepted is a text file of flags that can be read"
   if _is_special(word.partition("=")[2]):
     fail(f"{word}: {accepted}; this is a pipe or a device")
   try:
-    flags.FLAGS.read_flags_from_files(argv[1:], force_gnu=False)
+    return [*argv[:1], *flags.FLAGS.read_flags_from_files(argv[1:], force_gnu=False)]
   except (flags.Error, ValueError) as error:
     fail(f"{word}: {accepted} ({str(error).split('flagfile: ')[-1]})")
 

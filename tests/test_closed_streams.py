@@ -1,6 +1,7 @@
 """Readers of stdout and stderr that go away, terminals that are closed, logs on full disks: the work goes on."""
 
 import contextlib
+import io
 import json
 import os
 import pty
@@ -15,6 +16,7 @@ from test_commands import DIGITS, TINY, command, environment
 from test_faults import contents, train
 
 from nin_jax import streams
+from nin_jax.train import terminal
 from nin_jax.train.display import Display
 
 SWEEP = """
@@ -139,6 +141,13 @@ def test_displays_write_to_streams_that_break(monkeypatch):
       streams.note("lost")
     shown = True
   assert shown
+
+
+def test_a_display_in_place_needs_no_stdout(monkeypatch):
+  console, _ = terminal.open_console(io.StringIO())
+  monkeypatch.setattr(sys, "stdout", None)
+  terminal.start_live(console, lambda: "shown").stop()
+  assert "shown" in console.file.getvalue()
 
 
 REDIRECTED = {  # status, lines on stderr

@@ -41,7 +41,7 @@ def outlive_readers() -> None:
   """
   for number, name in enumerate(("stdin", "stdout", "stderr")):
     stream, closed = getattr(sys, name), _fill(number)
-    if name == "stdin" or not (closed or _is_own(stream, number)):
+    if name == "stdin" or not (_is_own(stream, number) if stream else closed):
       continue
     lasting, settings = _Lasting(number, closed), {"encoding": "utf-8"}
     if stream:

@@ -123,6 +123,9 @@ def test_streams_that_are_not_the_process_s_own_stay(capsys):
   before = sys.stdout, sys.stderr
   streams.outlive_readers()
   assert (sys.stdout, sys.stderr) == before
+  code = "import io; os.close(1); sys.stdout = mine = io.StringIO(); streams.set_up()"
+  _, report = python(f"{code}; report.write(str(sys.stdout is mine))")
+  assert report == "True"
   streams.note("noted")
   assert capsys.readouterr().err == "noted\n"
 

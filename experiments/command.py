@@ -32,7 +32,7 @@ HELP = re.compile(r"--?help(short|full|xml)?\b|-\?")
 
 def define_config(required: bool = True):
   """Defines --config and gives its holder; overrides are typed as --config.section.field=value."""
-  _read_flag_files(sys.argv)  # which ml_collections does here
+  _read_flag_files(sys.argv)  # as ml_collections does in the next line
   holder = _define_file(flags.FLAGS, None)
   if required:
     flags.mark_flag_as_required("config")
@@ -44,7 +44,7 @@ def define_run_config() -> None:
 
   For `run`, since it reads a file that may have a mistake. Where there is no such run, there is no config.
   """
-  run_config = _run_config(sys.argv)
+  run_config = _run_config(_read_flag_files(sys.argv))
   if run_config is None:
     define_config(required=False)
   else:
@@ -60,7 +60,7 @@ def run(main: Callable[[], int | None], define: Callable[[], None] | None = None
   """
 
   def parse(argv: Sequence[str]) -> list[str]:
-    _read_flag_files(argv)
+    argv = _read_flag_files(argv)
     helps = any(map(HELP.match, argv))
     _check_config_file(argv)
     try:
@@ -93,7 +93,7 @@ def run(main: Callable[[], int | None], define: Callable[[], None] | None = None
   streams.set_up()
   # Tracing makes many objects that stay: to look through them as often as Python does takes an eighth of a warm start.
   gc.set_threshold(50_000, 20, 100)
-  logging.get_absl_handler().python_handler.setStream(sys.stderr)  # it has the one that there was before
+  logging.get_absl_handler().python_handler.setStream(sys.stderr)  # not the one before `set_up`
   for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
       signal.signal(number, _leave)
@@ -132,7 +132,7 @@ def show(text: str, end: str = "\n") -> None:
 
 
 def fail(*messages: object) -> None:
-  """Ends the command as the user's mistakes, a line each, which no password is in."""
+  """Ends the command as the user's mistakes, a line each, without passwords."""
   for message in messages:
     print("error:", line(without_passwords(str(message)), 2500), file=sys.stderr)
   sys.exit(2)
@@ -173,21 +173,24 @@ def _cause(error: BaseException, argv: Sequence[str]) -> str:
   return f"{type(error).__name__}: {error}" + (f" (line {lines[-1]})" if lines else "")
 
 
-def _read_flag_files(argv: Sequence[str]) -> None:
-  """Ends the command if a --flagfile, or one that it names, can't be read."""
+def _read_flag_files(argv: Sequence[str]) -> list[str]:
+  """The command line with the flags of each --flagfile in its place; ends the command if one can't be read."""
+  word = _typed(argv, "flagfile")
+  accepted = "accepted is a text file of flags that can be read"
+  if _is_special(word.partition("=")[2]):
+    fail(f"{word}: {accepted}; this is a pipe or a device")
   try:
-    flags.FLAGS.read_flags_from_files(argv[1:], force_gnu=False)
+    return [*argv[:1], *flags.FLAGS.read_flags_from_files(argv[1:], force_gnu=False)]
   except (flags.Error, ValueError) as error:
-    given = next((word for word in argv if re.match("--?flagfile", word)), "--flagfile")
-    fail(f"{given}: accepted is a text file of flags that can be read ({str(error).split('flagfile: ')[-1]})")
+    fail(f"{word}: {accepted} ({str(error).split('flagfile: ')[-1]})")
 
 
 def again() -> str:
-  """The command line as it was typed, but for passwords, for which it has ***."""
+  """The command line as it was typed, with *** for the passwords and options of URLs."""
   main = sys.modules["__main__"].__spec__
   words = [sys.executable, *(["-m", main.name] if main else sys.argv[:1]), *sys.argv[1:]]
   shown = list(map(without_passwords, words))
-  return shlex.join(shown) + ("" if shown == words else "\nwith what is *** here")
+  return shlex.join(shown) + ("" if shown == words else "\n(*** stands for a password or options of a URL)")
 
 
 def overrides() -> dict[str, object]:
@@ -230,20 +233,29 @@ def _wrong_overrides(argv: Sequence[str]) -> list[str]:
 
 def _config_word(argv: Sequence[str]) -> str:
   """--config as it was typed."""
+  return _typed(argv, "config")
+
+
+def _typed(argv: Sequence[str], name: str) -> str:
+  """A flag as it was typed: --name=value, or --name if it has no value."""
   for word, following in zip(argv, [*argv[1:], ""], strict=True):
-    if re.match("--?config=", word):
+    if re.match(f"--?{name}=", word):
       return word
-    if re.fullmatch("--?config", word) and following:
-      return f"--config={following}"
-  return "--config"
+    if re.fullmatch(f"--?{name}", word) and following:
+      return f"--{name}={following}"
+  return f"--{name}"
 
 
 def _check_config_file(argv: Sequence[str]) -> None:
-  """Refuses a pipe or a device as --config: it would be waited for, and a sweep reads the file twice."""
+  """Ends the command if --config is a pipe or a device."""
   word = _config_word(argv)
-  path = word.partition("=")[2].partition(":")[0]
-  if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+  if _is_special(word.partition("=")[2].partition(":")[0]):
     fail(f"{word}: accepted is a config file that can be read; this is a pipe or a device")
+
+
+def _is_special(path: str) -> bool:
+  """Whether a path is that of a pipe or a device: it would block, and flag and config files are read more than once."""
+  return os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path))
 
 
 def _workdir(argv: Sequence[str]) -> str | None:

@@ -30,7 +30,8 @@ def main() -> int:
     print(f"training stopped: {stopped}", file=sys.stderr)
     return 1
   except train.WorkdirError as error:
-    kept = any((paths.expand("--workdir", WORKDIR.value) / "checkpoints").glob("[0-9]*[0-9]"))
+    checkpoints = paths.expand("--workdir", WORKDIR.value) / "checkpoints"
+    kept = any(path.name.isdecimal() for path in checkpoints.glob("*"))
     mended = "The checkpoints before are whole; with that mended" if kept else "With that mended"
     print(f"training stopped: {error}. {mended}, go on with:\n{again}", file=sys.stderr)
     return 1

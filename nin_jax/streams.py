@@ -34,14 +34,14 @@ def set_up() -> None:
 
 
 def outlive_readers() -> None:
-  """Makes stdout and stderr streams whose writes never raise: the reader of a log must not end what is logged.
+  """Replaces stdout and stderr by streams whose writes never raise: a training must not end because its log does.
 
-  A stream that was closed from the start (`2>&-`) becomes /dev/null: the next file that is opened would have its
-  number, and take what libraries print. Streams that are not the process's own, such as a notebook's, stay as they are.
+  A stream that was closed from the start (`2>&-`) becomes /dev/null: otherwise the next file that is opened would get
+  its number, and what libraries print. Streams that are not the process's own, such as a notebook's, stay as they are.
   """
   for number, name in enumerate(("stdin", "stdout", "stderr")):
     stream, closed = getattr(sys, name), _fill(number)
-    if name == "stdin" or not (closed or _is_own(stream, number)):
+    if name == "stdin" or not (_is_own(stream, number) if stream else closed):
       continue
     lasting, settings = _Lasting(number, closed), {"encoding": "utf-8"}
     if stream:
@@ -56,12 +56,12 @@ def outlive_readers() -> None:
 
 
 def failure(name: str) -> OSError | None:
-  """The first error of a stream that `outlive_readers` has made: "stdout" or "stderr"."""
+  """The first write error on "stdout" or "stderr" since `outlive_readers`, or None."""
   return _streams[name].error if name in _streams else None
 
 
 def note(text: str) -> None:
-  """Prints a line on standard error, if there is one that can be written to: for libraries, in anyone's process."""
+  """Prints a line on standard error, and ignores that it can't: for code that runs in a user's own process."""
   if sys.stderr:
     with contextlib.suppress(OSError, ValueError):  # ValueError: it is closed
       print(text, file=sys.stderr, flush=True)
@@ -80,10 +80,10 @@ def replace_unencodable() -> None:
 
 
 class _Lasting(io.FileIO):
-  """A standard stream's descriptor, on which a write that fails is a write that is done.
+  """A standard stream's descriptor, whose `write` drops what can't be written.
 
-  If its reader has gone, /dev/null takes the place of the descriptor itself, for libraries and for child processes.
-  If there is no room, later writes are tried again.
+  If its reader is gone, the descriptor itself becomes /dev/null, for libraries and for child processes too. On a full
+  disk, later writes are tried again.
 
   Attributes:
     error: the first one, or None.

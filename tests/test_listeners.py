@@ -187,3 +187,10 @@ def test_a_flag_file_that_cannot_be_read_is_refused(content, tmp_path):
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: --flagfile={path}: accepted is a text file of flags that can be read")
     assert done.stderr.count("\n") == 1
+
+
+def test_a_pipe_as_a_flag_file_is_refused(tmp_path):
+  os.mkfifo(tmp_path / "pipe")
+  done = run("report", f"--flagfile={tmp_path / 'pipe'}")
+  assert done.returncode == 2
+  assert done.stderr.endswith("accepted is a text file of flags that can be read; this is a pipe or a device\n")

@@ -5,12 +5,12 @@ import os
 import shutil
 
 import pytest
-from test_sweep_run import Engine, Seen, pairs, rows
+from test_sweep_run import RESULT, Engine, Seen, pairs, rows
 from test_train_checkpoint import progress_at, state_at
 from test_train_journal import open_journal
 from test_train_loop import tiny
 
-from nin_jax.sweep import run, sending
+from nin_jax.sweep import events, run, sending
 from nin_jax.sweep.record import Record
 from nin_jax.sweep.work import directory
 from nin_jax.train import WorkdirError, train_and_evaluate
@@ -222,6 +222,19 @@ def test_a_search_whose_journal_goes_while_it_is_told_says_so(tmp_path):
   with pytest.raises(WorkdirError, match=r"search\.journal can't be used: No such file"):
     run.run(tmp_path, Told(groups), record, engine, Seen())
   assert engine.stopped == 1
+
+
+def test_a_result_that_is_not_visible_here_yet_is_not_taken_for_lost(tmp_path):
+  class Remote(Engine):
+    """On another machine, whose new files a network file system shows here up to a minute later."""
+
+    def _ended(self, name):
+      return events.Ended(name, RESULT)
+
+  [group] = pairs(1)
+  record = Record(tmp_path, group, 2)
+  run.run(tmp_path, run.Planned([group]), record, Remote(tmp_path, {}), Seen())
+  assert [row["status"] for row in rows(tmp_path)] == ["done", "done"]
 
 
 def test_results_that_are_removed_are_written_again(tmp_path):

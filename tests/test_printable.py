@@ -148,7 +148,7 @@ def test_no_password_is_printed(url, monkeypatch, capsys):
   monkeypatch.setattr(sys, "argv", ["sweep", "--workdir=a b", f"--storage={url}", "--storage", url])
   again = command.again()
   assert "cret" not in again
-  assert ("with what is *** here" in again) == ("***" in URLS[url])
+  assert ("(*** stands for" in again) == ("***" in URLS[url])
   with pytest.raises(SystemExit):
     command.fail(ConfigError("--storage", url, f"not {url}"))
   assert "cret" not in capsys.readouterr().err

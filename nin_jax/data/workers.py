@@ -70,7 +70,7 @@ def processes(datasets: Sequence[grain.IterDataset], ahead: int) -> Iterator[Ite
   try:
     _mask(signal.SIG_BLOCK)  # inherited: until `begin`, a worker would die of what is meant for its parent
     resource_tracker.ensure_running()
-    _mask(signal.SIG_BLOCK)  # which that lifts
+    _mask(signal.SIG_BLOCK)  # again: starting the tracker unblocks some
     try:
       for dataset in datasets:
         iterators.append(iter(dataset.mp_prefetch(options, worker_init_fn=begin)))

@@ -23,19 +23,19 @@ QUIET = {  # Ray's own talk would run into the display
   "RAY_USAGE_STATS_ENABLED": "0",
   "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
-# The address of a node is 127.0.0.1 then, and all of its ports listen there. Ray's default on Windows and macOS; asked
-# for an address of 127.0.0.1 by name it would take another one of the machine, and listen on all.
+# With it a node's address is 127.0.0.1, where all of its ports listen: Ray's default on Windows and macOS. Given
+# 127.0.0.1 as an address instead, Ray takes another one of the machine, and listens on all interfaces.
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 _PREFIX = "nin_jax-ray-"
-_ABANDONED_SECONDS = 120.0  # Ray's agents outlive a killed process by a minute, and write into its directory
+_ABANDONED_SECONDS = 120.0  # a younger directory may be one that another process is about to lock
 
 
 def imported(local: bool = False) -> ModuleType:
   """Ray, made quiet.
 
   Args:
-    local: whether a cluster of this machine alone is to be started: what its processes listen on can't be reached from
-      other machines, unless this process had imported Ray before.
+    local: whether a cluster of this machine only is to be started: it listens on loopback, unless this process had
+      imported Ray before.
 
   Raises:
     ConfigError: it is not installed.
@@ -90,7 +90,7 @@ def connected(ray: ModuleType, address: str | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _hangup_blocked() -> Iterator[None]:
-  """Within it, programs are started that a closed terminal does not end: trainings are to save their state first."""
+  """Blocks SIGHUP, also in programs started within it: a closed terminal must not end trainings before they save."""
   before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
   try:
     yield
@@ -118,7 +118,7 @@ def _directory() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _locked(directory: str) -> Iterator[os.stat_result]:
-  """Within it, a directory is this process's; gives its status. Raises OSError if it is another one's."""
+  """Locks a directory, and gives its status; raises OSError if another process has locked it."""
   opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
   try:
     fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)

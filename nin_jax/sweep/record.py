@@ -11,7 +11,7 @@ from nin_jax.sweep.work import directory
 from nin_jax.train import workdir as workdirs
 from nin_jax.train.storage import WorkdirError, plain, replace, write_json, writing
 
-FILES = (workdirs.SWEEP, "search.journal")  # of the workdir, that `check` looks for
+FILES = (workdirs.SWEEP, "search.journal")  # of the workdir, which `check` looks for
 # What a row has of a trial that has no result.
 MISSING = (
   "steps",
@@ -50,6 +50,7 @@ class Record:
     self._failures: dict[str, dict] = {}
     self._pruned: dict[str, dict] = {}
     self._sizes: dict[Path, int] = {}
+    self._seen: set[str] = set()  # the trials whose `result.json` was there at the last `write`
     for trial in self._trials:
       place = directory(workdir, trial.id)
       self._look(trial)
@@ -139,10 +140,10 @@ class Record:
     return max(steps, default=-1)
 
   def check(self) -> None:
-    """Checks that the files that a sweep is resumed from are as they were at the last call, or longer.
+    """Checks that no file that a sweep is resumed from is missing, or shorter than at the last call.
 
     Raises:
-      WorkdirError: one is gone.
+      WorkdirError: one is.
     """
     for path in (self._workdir / name for name in FILES):
       before = self._sizes.get(path)
@@ -165,10 +166,13 @@ class Record:
     """Writes `results.jsonl` at once.
 
     Raises:
-      WorkdirError: it can't be written, or a trial's result is gone, which is then not in it.
+      WorkdirError: it can't be written; or a trial's `result.json` was removed, whose row is then left out.
     """
     path = self._workdir / "results.jsonl"
-    gone = [trial for trial in self._results if not (directory(self._workdir, trial) / "result.json").exists()]
+    seen = {trial for trial in self._results if (directory(self._workdir, trial) / "result.json").exists()}
+    # Only what was seen before: a result from another node may be visible here a minute later (NFS caches lookups).
+    gone = sorted(self._seen - seen)
+    self._seen = seen
     for trial in gone:
       del self._results[trial]
     with writing(path):

@@ -92,8 +92,8 @@ def run(workdir: Path, source: Source, record: Record, engine: Engine, shows: Sh
 
   Raises:
     Interrupted: SIGTERM, SIGINT or SIGHUP; what was running has saved its state.
-    WorkdirError: nothing can be written any more, or files of the sweep are gone; what was running has saved its state,
-      if it could.
+    WorkdirError: nothing can be written any more, or files of the sweep are gone; what was running was asked to save
+      its state.
   """
   running: list[tuple[Group, set[str]]] = []  # and which of its trials are
 
@@ -111,8 +111,8 @@ def run(workdir: Path, source: Source, record: Record, engine: Engine, shows: Sh
     running[:] = [(group, trials) for group, trials in running if trials]
 
   def work(stop: StopRequest) -> None:
+    record.check()
     while True:
-      record.check()
       while engine.free() and (group := source.next()):
         trials = {trial.id for trial in group if record.is_open(trial.id)}
         if trials:

@@ -98,7 +98,7 @@ class Checkpoints:
       import orbax.checkpoint as ocp
 
       items = ocp.args.Composite(state=ocp.args.StandardSave(host), record=ocp.args.JsonSave(record))
-      self._manager.wait_until_finished()  # as `save` does
+      self._manager.wait_until_finished()  # of the one before, as Orbax's `save` would
       self._check()
       self._manager.save(step, args=items, force=True)
 

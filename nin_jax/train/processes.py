@@ -76,19 +76,20 @@ def join(address: str | None = None, count: int | None = None, index: int | None
 
 
 def _is_here(host: str) -> bool:
-  """Whether other processes that connect to this host reach an address of this machine, to listen on it alone.
+  """Whether listening on the address of this host only is enough for the other processes to connect to it.
 
-  Not if it is an address that something in between translates, nor a name that means loopback here: other machines may
-  have an address of this one for it. JAX listens on all interfaces then, unless JAX_COORDINATOR_BIND_ADDRESS is set.
+  It is not if something in between translates the address, nor if the host is a name for loopback here, which may be an
+  address of this machine on others. JAX then listens on all interfaces, unless JAX_COORDINATOR_BIND_ADDRESS is set.
   """
   if os.environ.get("JAX_COORDINATOR_BIND_ADDRESS"):
     return False
   try:
-    found = {(family, place[0]) for family, *_, place in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+    found = {place[0]: family for family, *_, place in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
   except (OSError, UnicodeError):
     return False
-  loopback = any(ipaddress.ip_address(place).is_loopback for _, place in found)
-  return any(_is_own(*one) for one in found) and (not loopback or host == "localhost" or host in dict(found).values())
+  if not any(_is_own(family, place) for place, family in found.items()):
+    return False
+  return host == "localhost" or host in found or not any(ipaddress.ip_address(place).is_loopback for place in found)
 
 
 def _is_own(family: int, place: str) -> bool:

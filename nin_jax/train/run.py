@@ -173,9 +173,7 @@ class Run(contextlib.ExitStack):
 
   def save(self, state: TrainState) -> None:
     """Begins to write a checkpoint."""
-    self._check()
-    if self._journal:
-      self._journal.sync()
+    self._sync()
     broken = {name for names in processes.from_all(self.setup.pipeline.broken()) for name in names}
     self._checkpoints.save(state, {**self.progress, "broken": sorted(broken), "meter": self.meter.state})
 
@@ -191,14 +189,17 @@ class Run(contextlib.ExitStack):
     """
     self.progress["meter"] = self.meter.state
     self.result = outcome(self.setup, self.progress, train, self.costs, self._together, **self._about)
-    self._check()
+    self._sync()
     if processes.first():
       with writing(self.directory / "result.json"):
         write_json(self.directory / "result.json", self.result)
 
-  def _check(self) -> None:
-    """Raises WorkdirError if what was written to the workdir is no longer there; `wait` has looked for checkpoints."""
+  def _sync(self) -> None:
+    """Syncs the journal; raises WorkdirError if it or `config.json` is gone. (`Checkpoints` checks its own files.)"""
     if self._journal:
-      if not (path := self.directory / "config.json").exists():
-        raise WorkdirError(f"{path} is gone")
-      self._journal.check()
+      path = self.directory / "config.json"
+      try:
+        path.stat()
+      except OSError as error:
+        raise WorkdirError(f"{path} is gone ({error.strerror})") from error
+      self._journal.sync()

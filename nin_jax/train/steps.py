@@ -86,12 +86,12 @@ def _map(function: Callable, devices: Devices, **axes: Any) -> Callable:
 
 @contextlib.contextmanager
 def released() -> Iterator[None]:
-  """Decorates a function that trains or evaluates: when it has returned, JAX holds none of its steps.
+  """Decorates a function that trains or evaluates: when it has returned, JAX's caches hold none of its steps.
 
-  From jax 0.8 on, the cache of `jax.pmap` holds the functions that it is keyed by: what they close over (the data set's
-  open files), what they were traced to and what was compiled would stay as long as the process. JAX has no public way
-  to remove one of them, so all of its caches are cleared, and other programs of this process are traced again. Nothing
-  is cleared if no such function is left, as in jax 0.7.
+  From jax 0.8 on, the cache of `jax.pmap` keeps its functions alive, with all that they close over (the data set's open
+  files), their traces and their programs. JAX has no public way to remove one of them, so all caches are cleared, and
+  other jitted functions of this process are traced and compiled again at their next call. If nothing is left to remove,
+  as in jax 0.7, nothing is cleared.
   """
   try:
     yield

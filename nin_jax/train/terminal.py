@@ -26,7 +26,7 @@ def open_console(stream: TextIO | None) -> tuple[Console, bool]:
   stream = _Forgiving(stream or sys.stderr or open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
   console = Console(file=stream, highlight=False, soft_wrap=True, force_jupyter=False)
   in_ci = os.environ.get("CI", "").lower() not in ("", "0", "false")
-  terminal = stream.isatty() and console.is_terminal and not console.is_dumb_terminal
+  terminal = _is_terminal(stream) and console.is_terminal and not console.is_dumb_terminal
   return console, terminal and not in_ci
 
 
@@ -36,14 +36,22 @@ def start_live(console: Console, draw: Callable[[], RenderableType]) -> Live:
     get_renderable=draw,
     console=console,
     refresh_per_second=4,
-    redirect_stdout=sys.stdout.isatty(),  # what goes to a file through stdout stays there
+    redirect_stdout=_is_terminal(sys.stdout),  # what goes to a file through stdout stays there
   )
   live.start()
   return live
 
 
+def _is_terminal(stream: Any) -> bool:
+  """Whether a stream is a terminal: not if there is none (`>&-`), or it is closed."""
+  try:
+    return stream.isatty()
+  except (AttributeError, ValueError):
+    return False
+
+
 class _Forgiving:
-  """A text stream whose writes don't raise, whatever becomes of the stream: nothing depends on a display."""
+  """A text stream that drops what can't be written: nothing depends on a display."""
 
   def __init__(self, stream: TextIO):
     self._stream = stream

@@ -9,6 +9,7 @@ from nin_jax.sweep.record import Record
 from nin_jax.sweep.trial import Trial
 from nin_jax.sweep.work import task
 from nin_jax.train import Interrupted, WorkdirError
+from nin_jax.train.checkpoint import DISK
 from nin_jax.train.signals import StopRequest
 
 POLL_SECONDS = 0.5
@@ -135,8 +136,10 @@ def run(workdir: Path, source: Source, record: Record, engine: Engine, shows: Sh
     except WorkdirError:
       engine.stop()
       raise
-    except OSError as error:  # of a search's journal: a full disk, or it has been removed
-      engine.stop()
+    except OSError as error:
+      if error.filename is None and error.errno not in DISK:  # of the engine
+        raise
+      engine.stop()  # a search's journal: the disk is full, or it has been removed
       raise WorkdirError(f"{error.filename or workdir} can't be used: {error.strerror or error}") from error
 
 

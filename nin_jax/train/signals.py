@@ -74,7 +74,8 @@ class StopRequest:
 
   def _restore(self) -> None:
     for number, handler in self._before.items():
-      signal.signal(number, handler)
+      if handler is not None:  # None: it was not Python's, and can't be given back
+        signal.signal(number, handler)
     self._before = {}
 
   def __exit__(self, *_: object) -> None:

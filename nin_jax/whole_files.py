@@ -25,7 +25,7 @@ def read(path: str | Path, most: int = MAX_BYTES) -> bytes:
   with open(path, "rb", opener=lambda path, flags: os.open(path, flags | _AT_ONCE)) as file:
     status = os.fstat(file.fileno())  # another one may have taken its place
     _check(status, most)
-    return file.read(status.st_size) or b""  # of a file in /proc the size is 0, and what it holds may have no end
+    return file.read(status.st_size)  # of a file in /proc the size is 0, and what it holds may have no end
 
 
 def _check(status: os.stat_result, most: int) -> None:

@@ -23,7 +23,7 @@ from nin_jax.errors import line
 WRITING = ".writing-"  # begins the names of directories that are not finished
 CHECKSUMS = "checksums.json"
 _ABANDONED_SECONDS = 86_400
-_warned: set[str] = set()  # once a process and directory
+_warned: set[str] = set()  # directories that `warn` has warned of
 
 process_directory = functools.cache(temporary.directory)  # for what can't be kept
 
@@ -179,7 +179,7 @@ def remove(path: Path) -> None:
 
 
 def warn(root: Path, verb: str, error: Exception) -> None:
-  """Says once that a directory of the cache can't be used.
+  """Warns once that a directory of the cache can't be used.
 
   Args:
     root: the directory.

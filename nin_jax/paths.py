@@ -61,9 +61,9 @@ def directory(field: str, typed: str | Path) -> Path:
 def literal(field: str, path: Path) -> Iterator[Path]:
   r"""Gives an absolute spelling of an existing directory that libraries take literally, valid within the block.
 
-  Orbax and JAX look for files by patterns that begin with the directory's path, so [run]1 is another one to them;
-  TensorStore takes \ for /, and UTF-8 alone; Orbax takes gs:/x, and etils /gs/x, for gs://x. What is none of that is
-  given as it is, the rest by a descriptor, in this process alone.
+  Orbax and JAX look for files by patterns that begin with the directory's path, so [run]1 names another one to them;
+  TensorStore reads \ as /, and only UTF-8; Orbax reads gs:/x, and etils /gs/x, as gs://x. Other paths are given as they
+  are, these as the path of a descriptor, which only this process can use.
 
   Args:
     field: the config's field or the flag, for the error.

@@ -1,4 +1,4 @@
-"""Files that may be damaged, or none at all, read whole or not: regular ones of a bounded size, and JSON in them."""
+"""Readers of regular files of a bounded size, and of JSON in them, for files that may be damaged or special."""
 
 import errno
 import json
@@ -25,7 +25,7 @@ def read(path: str | Path, most: int = MAX_BYTES) -> bytes:
   with open(path, "rb", opener=lambda path, flags: os.open(path, flags | _AT_ONCE)) as file:
     status = os.fstat(file.fileno())  # another one may have taken its place
     _check(status, most)
-    return file.read(status.st_size) or b""  # of a file in /proc the size is 0, and what it holds may have no end
+    return file.read(status.st_size)  # of a file in /proc the size is 0, and what it holds may have no end
 
 
 def _check(status: os.stat_result, most: int) -> None:
@@ -46,10 +46,10 @@ def read_json(path: str | Path) -> Any:
 
 
 def parse(text: str | bytes) -> Any:
-  """Returns a JSON value, that whoever takes it can count with and walk through.
+  """Returns a JSON value whose numbers are finite and whose depth is bounded.
 
   Raises:
-    ValueError: it is no UTF-8 or no JSON, which has no NaN and no Infinity; a number is beyond a float's, or lists and
+    ValueError: it is not UTF-8 or not JSON (NaN and Infinity are not), a number is too large for a float, or lists and
       objects are more than MAX_DEPTH deep.
   """
   try:

@@ -1,6 +1,8 @@
+import errno
 import json
 import logging
 import os
+import stat
 import time
 
 import numpy as np
@@ -146,6 +148,21 @@ def test_it_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
   assert sorted(files) == [cache.CHECKSUMS, "images.npy", "labels.npy"]
   assert directory.startswith(cache.WRITING)
   assert (renamed, parent) == ("rename", tmp_path.name)
+
+
+def test_a_file_system_that_does_not_sync_directories(tmp_path, caplog, monkeypatch):
+  sync = os.fsync
+
+  def refuse(descriptor):
+    if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+      raise OSError(errno.EINVAL, "Invalid argument")
+    sync(descriptor)
+
+  monkeypatch.setattr(os, "fsync", refuse)
+  make = Maker()
+  for _ in range(2):
+    load(tmp_path, make)
+  assert (make.calls, caplog.text) == (1, "")
 
 
 def test_what_a_killed_process_left_goes_after_a_day(tmp_path):

@@ -75,6 +75,14 @@ def test_what_lies_in_the_way_of_digits_is_the_users(tmp_path):
   assert own.read_text() == "mine"
 
 
+def test_a_file_by_the_name_of_the_digits_is_the_users(tmp_path):
+  own = tmp_path / "digits"
+  own.write_text("mine")
+  with pytest.raises(ConfigError, match=r"--data_dir=.*move .*/digits away"):
+    data.prepare("digits", str(tmp_path))
+  assert own.read_text() == "mine"
+
+
 @pytest.mark.parametrize("text", ["", "{", "null", "[]", "[" * 100_000])
 def test_a_damaged_description_in_a_directory_of_the_users_is_one_line(text, tmp_path):
   description = tmp_path / "digits" / "1.0.0" / "dataset_info.json"

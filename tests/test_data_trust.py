@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nin_jax import config, data
-from nin_jax.data import set_files, trust
+from nin_jax.data import cache, digits, set_files, trust
 from nin_jax.errors import ConfigError
 
 TEXT = "tensorflow_datasets.core.features.text_feature.Text"
@@ -70,6 +70,9 @@ def test_the_digits_in_the_cache_are_checked_too(tmp_path):
   data.open(section, seed=0)
   path = next((tmp_path / "tfds").rglob("features.json"))
   path.write_text(path.read_text().replace("tensorflow_datasets.core.features.features_dict", "foreign_module"))
+  resealed = path.parent.rename(tmp_path / "resealed")  # checksums are no signature
+  (resealed / cache.CHECKSUMS).unlink()
+  cache.publish(resealed, path.parent, digits.KEY)
   with pytest.raises(ConfigError, match=r"foreign_module.*would be imported"):
     data.open(section, seed=0)
   assert "foreign_module" not in sys.modules

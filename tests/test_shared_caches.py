@@ -203,6 +203,9 @@ def test_programs_are_loaded_from_ones_own_directory_only(place, monkeypatch):
         directories[number] = kept_programs.directory()
         kept_programs.prepare(directories[number], compilation.MAX_BYTES)
   assert [path.name for path in directories.values()] == ["programs", f"programs-{OTHER}"]
+  (place / "nin_jax" / "programs-3").mkdir()  # made by somebody else for this user
+  with user(3):
+    assert kept_programs.directory() is None
 
 
 @two_users

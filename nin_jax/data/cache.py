@@ -17,13 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
-from nin_jax import paths, temporary
+from nin_jax import paths, temporary, whole_files
 from nin_jax.errors import line
 
 WRITING = ".writing-"  # begins the names of directories that are not finished
 CHECKSUMS = "checksums.json"
 _ABANDONED_SECONDS = 86_400
-_warned: set[str] = set()  # once a process and directory
+_warned: set[str] = set()  # directories that `warn` has warned of
 
 process_directory = functools.cache(temporary.directory)  # for what can't be kept
 
@@ -148,14 +148,16 @@ def publish(finished: Path, entry: Path, key: str) -> None:
   sums = {path.name: crc32(path) for path in sorted(finished.iterdir())}
   content = {"key": key, "files": sums, "checksum": _checksum(key, sums)}
   (finished / CHECKSUMS).write_text(json.dumps(content, indent=2), encoding="utf-8")
-  for path in (*finished.iterdir(), finished):
+  for path in finished.iterdir():
     sync(path)
+  with contextlib.suppress(OSError):  # some file systems don't sync directories
+    sync(finished)
   try:
     os.rename(finished, entry)
   except OSError:
     if not entry.is_dir():
       raise
-  with contextlib.suppress(OSError):  # some file systems don't sync directories
+  with contextlib.suppress(OSError):
     sync(entry.parent)
 
 
@@ -177,7 +179,7 @@ def remove(path: Path) -> None:
 
 
 def warn(root: Path, verb: str, error: Exception) -> None:
-  """Says once that a directory of the cache can't be used.
+  """Warns once that a directory of the cache can't be used.
 
   Args:
     root: the directory.
@@ -214,9 +216,8 @@ def _check(entry: Path, key: str) -> None:
   """Raises whatever a missing or damaged file leads to."""
   names = set(os.listdir(entry))
   if CHECKSUMS not in names:
-    raise ValueError("it has no checksums")
-  crc32(entry / CHECKSUMS)  # that it's a file
-  content = json.loads((entry / CHECKSUMS).read_bytes())
+    raise ValueError("it has no checksums, as those of earlier versions")
+  content = whole_files.read_json(entry / CHECKSUMS)
   sums = content["files"]
   if content["checksum"] != _checksum(key, sums) or names != {CHECKSUMS, *sums}:
     raise ValueError(f"{CHECKSUMS} is not that of its key and files")

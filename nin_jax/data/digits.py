@@ -14,7 +14,7 @@ from nin_jax.data.tfds import tfds
 from nin_jax.errors import ConfigError
 
 TEST_EXAMPLES = 360
-_KEY = "digits 1.0.0"
+KEY = "digits 1.0.0"  # of its entry in the cache
 
 
 def rescale(images: np.ndarray) -> np.ndarray:
@@ -98,7 +98,7 @@ def write(data_dir: Path) -> Digits:
     OSError, or errors of TFDS and ArrayRecord: they can't be.
   """
   target = entry(data_dir)
-  if not cache.find(target, _KEY):
+  if not cache.find(target, KEY):
     with cache.writing(data_dir) as unfinished:
       made = Digits(data_dir=unfinished, file_format="array_record")
       with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):  # progress bars
@@ -106,5 +106,5 @@ def write(data_dir: Path) -> Digits:
       if os.path.lexists(target.parent) and not target.parent.is_dir():
         cache.remove(target.parent)
       target.parent.mkdir(exist_ok=True)
-      cache.publish(Path(made.data_path), target, _KEY)
+      cache.publish(Path(made.data_path), target, KEY)
   return Digits(data_dir=data_dir, file_format="array_record")

@@ -37,8 +37,10 @@ def prepare(name: str, data_dir: str = "") -> str:
     if directory.startswith("~"):
       raise ConfigError("--data_dir", data_dir, "a directory, as this user has no home")
     if not source.is_prepared(source.builder(config_data)):
-      prepare = _write_digits if name == source.DIGITS else _download
-      prepare(name, directory)
+      if name == source.DIGITS:
+        _write_digits(directory)
+      else:
+        _download(name, directory)
     source.prepared(config_data)
   except ConfigError as error:
     flags = {"data.name": "--name", "data.dir": "--data_dir"}
@@ -46,13 +48,13 @@ def prepare(name: str, data_dir: str = "") -> str:
   return os.path.abspath(directory) if "://" not in directory else directory
 
 
-def _write_digits(name: str, directory: str) -> None:
-  del name
+def _write_digits(directory: str) -> None:
   from nin_jax.data import digits
 
   entry = digits.entry(Path(directory))
-  if os.path.lexists(entry):
-    raise ConfigError("--data_dir", directory, f"a directory without a damaged set of digits: move {entry} away")
+  present = entry if entry.parent.is_dir() else entry.parent
+  if os.path.lexists(present):  # in a cache, `digits.write` would replace it
+    raise ConfigError("--data_dir", directory, f"a directory without a damaged set of digits: move {present} away")
   try:
     digits.write(Path(directory))
   except Exception as error:  # a full disk has other names in TFDS and ArrayRecord

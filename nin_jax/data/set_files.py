@@ -10,7 +10,7 @@ MAX_TEXT = 2**26  # bytes of a file that TFDS reads as a whole: descriptions and
 
 
 def check(config_data, directory: os.PathLike) -> None:
-  """Refuses a set in which there is something else than directories and regular files, or a description without end.
+  """Refuses a set with anything but directories and regular files, or with a description larger than MAX_TEXT.
 
   Args:
     config_data: the config's section data.
@@ -35,7 +35,7 @@ def _files(directory: str, depth: int) -> Iterator[os.DirEntry]:
   """All but the directories."""
   try:
     entries = list(os.scandir(directory))
-  except OSError:  # told of when it is read
+  except OSError:  # reported when it is read
     return
   for entry in entries:
     if entry.is_dir():

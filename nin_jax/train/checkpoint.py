@@ -68,7 +68,10 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(spelling / "checkpoints", options=options)
         self._spelled = opened.pop_all()  # closed after the manager, which goes by this spelling
     except OSError as error:
-      raise WorkdirError(f"{directory} can't be written: {error.strerror or error}") from error
+      verb = "read" if read_only else "written"
+      raise WorkdirError(f"{directory} can't be {verb}: {error.strerror or error}") from error
+    except ConfigError:
+      raise
     except (AttributeError, KeyError, TypeError, ValueError) as error:  # of a value of another type in a checkpoint's
       accepted = f"a directory with checkpoints whose _CHECKPOINT_METADATA is whole ({type(error).__name__}: {error})"
       raise ConfigError("--workdir", str(workdir), accepted) from error

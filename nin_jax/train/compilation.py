@@ -53,7 +53,7 @@ def keep_compiled() -> None:
     kept_programs.prepare(directory, MAX_BYTES)
     spelling = _spelled.enter_context(paths.literal("XDG_CACHE_HOME", directory))
   except (OSError, NotImplementedError, ConfigError) as error:  # NotImplementedError: a file system without locks
-    cache.warn(cache.directory(""), "written", error)
+    cache.warn(directory.parent, "written", error)
     return
   jax.config.update("jax_compilation_cache_dir", str(spelling))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # the small ones take a quarter of a warm start
@@ -70,7 +70,7 @@ def _seal() -> None:
     try:
       kept_programs.seal(_directory)
     except (OSError, NotImplementedError) as error:
-      cache.warn(cache.directory(""), "written", error)
+      cache.warn(_directory.parent, "written", error)
 
 
 @functools.cache

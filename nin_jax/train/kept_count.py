@@ -53,8 +53,8 @@ def kept(key: Mapping[str, object], count: Callable[[], int]) -> int:
 def _read(path: Path) -> dict[str, int]:
   """The counts that match their checksums."""
   try:
-    rows = json.loads(whole_files.read(path))
-  except (OSError, ValueError, RecursionError):
+    rows = whole_files.read_json(path)
+  except (OSError, ValueError):
     return {}
   return {name: row[0] for name, row in rows.items() if _is_sound(name, row)} if isinstance(rows, dict) else {}
 

@@ -16,6 +16,7 @@ import time
 import warnings
 from pathlib import Path
 
+from nin_jax import whole_files
 from nin_jax.data import cache
 
 _PROGRAM, _USED, _CHECKSUM = "-cache", "-atime", "-crc32"  # the first two are JAX's
@@ -25,18 +26,18 @@ _WARNING = re.compile(r"Error (reading|writing) persistent compilation cache ent
 
 
 def directory() -> Path | None:
-  """Returns the user's own directory of programs, which nobody else's may be: code is loaded from there.
+  """Returns the user's own directory of programs; nobody else's is taken, since code is loaded from there.
 
-  None if this user has no home.
+  None if this user has no home, or others' directories have the names of both that it could be.
   """
-  root = cache.own()
-  if root is None:
-    return None
-  shared = root / "programs"
-  with contextlib.suppress(OSError):
-    if os.lstat(shared).st_uid != os.geteuid():
-      return root / f"programs-{os.geteuid()}"
-  return shared
+  root, user = cache.own(), os.geteuid()
+  for path in (root / "programs", root / f"programs-{user}") if root else ():
+    try:
+      if os.lstat(path).st_uid == user:
+        return path
+    except OSError:  # not there, or not to be reached: `prepare` tells
+      return path
+  return None
 
 
 def is_bounded(path: Path) -> bool:
@@ -75,13 +76,18 @@ def prepare(path: Path, max_bytes: int) -> None:
 
 
 def seal(path: Path) -> None:
-  """Writes the checksums of the programs that have none, and removes those that are not whole; raises OSError."""
+  """Writes the checksums of the programs that have none yet, or removes those that are not whole; raises OSError."""
+  names = set(os.listdir(path))
+  programs = [path / name for name in names if name.endswith(_PROGRAM)]
+  new = [program for program in programs if _beside(program, _PROGRAM, _CHECKSUM).name not in names]
+  if not new:
+    return
   bounded = is_bounded(path)
   with _locked(path, bounded):
-    for program in path.glob("*" + _PROGRAM):
+    for program in new:
       if bounded and not _is_whole(program):
         _remove(program)
-      elif not os.path.lexists(_beside(program, _PROGRAM, _CHECKSUM)):
+      else:
         cache.sync(program)
         _beside(program, _PROGRAM, _CHECKSUM).write_text(_checksum(program), encoding="utf-8")
 
@@ -120,8 +126,7 @@ def _is_intact(program: Path, bounded: bool) -> bool:
     checksum = _beside(program, _PROGRAM, _CHECKSUM)
     if not os.path.lexists(checksum):
       return time.time() - os.stat(program).st_mtime < _UNSEALED_SECONDS
-    cache.crc32(checksum)  # that it's a file
-    return checksum.read_text(encoding="utf-8") == _checksum(program)
+    return whole_files.read(checksum).decode() == _checksum(program)
   except (OSError, ValueError):
     return False
 

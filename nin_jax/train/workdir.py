@@ -44,7 +44,7 @@ def locate(directory: str | Path) -> Path:
   """The directory as typed, ~ expanded.
 
   Raises:
-    ConfigError: it is none of this file system that this user may enter.
+    ConfigError: it is not a path of this file system that this user may enter.
   """
   return paths.directory("--workdir", directory)
 

@@ -109,6 +109,21 @@ def test_a_damaged_entry_is_made_anew(tmp_path, caplog, damage):
   assert not caplog.records
 
 
+def test_an_entry_that_cannot_be_read_for_now_stays(tmp_path, caplog, monkeypatch):
+  make = Maker()
+  load(tmp_path, make)
+
+  def out_of_descriptors(path, _key):
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(path))
+
+  with monkeypatch.context() as patch:
+    patch.setattr(cache, "_check", out_of_descriptors)
+    load(tmp_path, make)
+  assert "cannot be read" in caplog.text
+  load(tmp_path, make)
+  assert make.calls == 2
+
+
 def test_without_a_directory_to_write_in_it_works_all_the_same(tmp_path, caplog):
   (tmp_path / "file").write_text("")
   make = Maker()

@@ -23,13 +23,14 @@ from nin_jax.errors import line
 WRITING = ".writing-"  # begins the names of directories that are not finished
 CHECKSUMS = "checksums.json"
 _ABANDONED_SECONDS = 86_400
+_PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE)  # say nothing of a file's content
 _warned: set[str] = set()  # directories that `warn` has warned of
 
 process_directory = functools.cache(temporary.directory)  # for what can't be kept
 
 
 class Unusable(OSError):
-  """An entry that this user may neither read nor replace."""
+  """An entry that this process can neither read nor replace."""
 
 
 def directory(cache_dir: str) -> Path:
@@ -102,7 +103,7 @@ def find(entry: Path, key: str) -> bool:
     key: that it was published with.
 
   Raises:
-    Unusable: it's another user's, and either can't be read, or is damaged and can't be removed.
+    Unusable: it can't be read now, though it may be intact; or it is damaged, and can't be removed.
   """
   try:
     _check(entry, key)
@@ -114,7 +115,8 @@ def find(entry: Path, key: str) -> bool:
       return False
     except OSError as unreachable:
       raise Unusable(*unreachable.args) from None
-    if isinstance(error, PermissionError) and owner != os.geteuid():
+    foreign = isinstance(error, PermissionError) and owner != os.geteuid()
+    if foreign or (isinstance(error, OSError) and error.errno in _PASSING):
       raise Unusable(error.errno, error.strerror, error.filename) from None
     try:
       remove(entry)

@@ -64,7 +64,7 @@ def prepare(path: Path, max_bytes: int) -> None:
   path.mkdir(parents=True, exist_ok=True)
   programs = [path / name for name in os.listdir(path) if name.endswith(_PROGRAM)]
   bounded = is_bounded(path)
-  full = not bounded and sum(os.lstat(program).st_size for program in programs) > max_bytes
+  full = not bounded and sum(map(_size, programs)) > max_bytes
   damaged = [program for program in programs if full or not _is_intact(program, bounded)]
   with _locked(path, bounded):  # even if nothing is damaged: JAX's lock must be there to be had
     for program in damaged:
@@ -87,7 +87,8 @@ def seal(path: Path) -> None:
     for program in new:
       if bounded and not _is_whole(program):
         _remove(program)
-      else:
+        continue
+      with contextlib.suppress(FileNotFoundError):  # another start has just removed it
         cache.sync(program)
         _beside(program, _PROGRAM, _CHECKSUM).write_text(_checksum(program), encoding="utf-8")
 
@@ -109,7 +110,9 @@ def replace_unreadable(path: Path) -> None:
       if verb == "writing":
         raise OSError(reason)
       programs = list(path.glob(f"{function}-*{_PROGRAM}"))
-      for program in [max(programs, key=_last_use)] if is_bounded(path) else programs:  # else JAX notes no uses
+      if is_bounded(path):  # else JAX notes no uses
+        programs = sorted(programs, key=_last_use)[-1:]
+      for program in programs:
         _remove(program)
       say("Compiled programs in %s are damaged and are compiled anew.", path)
     except (OSError, ValueError) as error:
@@ -129,6 +132,12 @@ def _is_intact(program: Path, bounded: bool) -> bool:
     return whole_files.read(checksum).decode() == _checksum(program)
   except (OSError, ValueError):
     return False
+
+
+def _size(program: Path) -> int:
+  with contextlib.suppress(FileNotFoundError):  # another start has just removed it
+    return os.lstat(program).st_size
+  return 0
 
 
 def _is_whole(program: Path) -> bool:

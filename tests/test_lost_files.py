@@ -92,6 +92,20 @@ def test_checkpoints_that_are_gone_are_noticed_before_the_next_one_is_written(ho
   assert not made.exists()
 
 
+def test_a_workdir_that_goes_while_a_checkpoint_is_written_is_named(tmp_path):
+  """Not what Orbax or TensorStore say of a file in it."""
+  workdir = tmp_path / "run"
+  workdir.mkdir()
+
+  def write(checkpoints):
+    with checkpoints._writing():
+      workdir.rename(tmp_path / "elsewhere")
+      raise ValueError("Checkpoint directory does not exist: x.")
+
+  with Checkpoints(workdir, 3) as checkpoints, pytest.raises(WorkdirError, match=r"run is gone$"):
+    write(checkpoints)
+
+
 def test_an_older_checkpoint_may_be_removed_to_make_room(tmp_path):
   with Checkpoints(tmp_path, 2) as checkpoints:
     for step in (1, 2):

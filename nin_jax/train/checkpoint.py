@@ -243,8 +243,10 @@ class Checkpoints:
     except WorkdirError:
       raise
     except Exception as error:  # TensorStore has its own types for a full disk
+      if not self._workdir.is_dir():
+        raise WorkdirError(f"{self._workdir} is gone") from error
       known = next((os.strerror(number) for number in DISK if os.strerror(number) in str(error)), None)
-      reason = known or line(str(error), 300)  # TensorStore's are long, and say it somewhere
+      reason = known or line(str(error).rstrip("."), 300)  # TensorStore's are long, and say it somewhere
       raise WorkdirError(f"a checkpoint can't be written to {self._workdir / 'checkpoints'}: {reason}") from error
 
   def __enter__(self) -> "Checkpoints":

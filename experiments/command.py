@@ -152,7 +152,7 @@ def explain(error: BaseException, argv: Sequence[str]) -> str:
     if given:
       return f"{given}: there is no field {name}" + (f"; did you mean {hint[1]}?" if hint else "")
   if isinstance(error, flags.UnrecognizedFlagError) and "'config." in text and "config" in flags.FLAGS:
-    of_run = " (or a --workdir whose config.json is whole)" if _workdir(argv) else ""
+    of_run = " (or a --workdir whose config.json is whole)" if _value("workdir", argv) else ""
     return f"--config: accepted is a config file{of_run}, which --{error.flagname} changes"
   if isinstance(error, flags.Error) and "Error whilst parsing config file" not in text:
     return text
@@ -174,12 +174,16 @@ def _cause(error: BaseException, argv: Sequence[str]) -> str:
 
 
 def _read_flag_files(argv: Sequence[str]) -> None:
-  """Ends the command if a --flagfile, or one that it names, can't be read."""
+  """Ends the command if a --flagfile, or one that it names, can't be read; a pipe or a device is waited for."""
+  accepted = "accepted is a text file of flags that can be read"
+  path = os.path.expanduser(_value("flagfile", argv) or "")
+  if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+    fail(f"--flagfile={path}: {accepted}; this is a pipe or a device")
   try:
     flags.FLAGS.read_flags_from_files(argv[1:], force_gnu=False)
   except (flags.Error, ValueError) as error:
     given = next((word for word in argv if re.match("--?flagfile", word)), "--flagfile")
-    fail(f"{given}: accepted is a text file of flags that can be read ({str(error).split('flagfile: ')[-1]})")
+    fail(f"{given}: {accepted} ({str(error).split('flagfile: ')[-1]})")
 
 
 def again() -> str:
@@ -246,18 +250,18 @@ def _check_config_file(argv: Sequence[str]) -> None:
     fail(f"{word}: accepted is a config file that can be read; this is a pipe or a device")
 
 
-def _workdir(argv: Sequence[str]) -> str | None:
-  """The last --workdir on the command line."""
+def _value(name: str, argv: Sequence[str]) -> str | None:
+  """The last value of a flag on the command line."""
   found = None
   for word, following in zip(argv, [*argv[1:], ""], strict=True):
-    if match := re.fullmatch("--?workdir(=(.*))?", word, re.DOTALL):
+    if match := re.fullmatch(f"--?{name}(=(.*))?", word, re.DOTALL):
       found = match[2] if match[1] else following
   return found
 
 
 def _run_config(argv: Sequence[str]) -> ConfigDict | None:
   """The config of the run in --workdir, where no file is given and there is one."""
-  directory = _workdir(argv)
+  directory = _value("workdir", argv)
   if not directory or "=" in _config_word(argv):
     return None
   try:

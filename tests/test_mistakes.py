@@ -218,11 +218,12 @@ def test_a_config_file_that_is_wrong(lines, server, tmp_path):
   assert not (tmp_path / "run").exists()
 
 
-def test_a_config_that_is_a_fifo_is_not_waited_for(server, tmp_path):
+def test_a_fifo_is_not_waited_for(server, tmp_path):
   os.mkfifo(tmp_path / "fifo")
   assert_mistakes(
     server("train", f"--config={tmp_path}/fifo", f"--workdir={tmp_path}/run"), f"--config={tmp_path}/fifo"
   )
+  assert_mistakes(server("train", "--flagfile", f"{tmp_path}/fifo"), f"--flagfile={tmp_path}/fifo")
 
 
 @pytest.mark.parametrize("words", FLAGS)

@@ -68,6 +68,16 @@ def test_lines_that_are_gone_are_noticed_before_a_checkpoint(meddled, tmp_path):
       record.sync()
 
 
+def test_lines_that_are_missing_when_a_run_is_resumed_are_warned_of(tmp_path, caplog):
+  for step in (0, 7):
+    with open_journal(tmp_path, resume_step=step) as record:
+      record.write("train", step + 1, loss=1.0)
+    assert caplog.records == []
+  (tmp_path / "metrics.jsonl").unlink()
+  with open_journal(tmp_path, resume_step=7):
+    assert "metrics.jsonl is missing: it begins anew after step 7" in caplog.text
+
+
 def test_lines_that_others_append_are_no_loss(tmp_path):
   with open_journal(tmp_path) as record:
     for step in range(1, 4):

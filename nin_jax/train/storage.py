@@ -12,7 +12,7 @@ from nin_jax.printable import printable
 
 
 class WorkdirError(RuntimeError):
-  """The workdir can't be written to any more, as a printable line: the disk is full, has become read-only or is gone."""
+  """The workdir can't be written to any more: the disk is full, has become read-only or is gone; a printable line."""
 
   def __init__(self, message: object):
     super().__init__(printable(str(message)))

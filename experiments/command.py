@@ -152,7 +152,7 @@ def explain(error: BaseException, argv: Sequence[str]) -> str:
     if given:
       return f"{given}: there is no field {name}" + (f"; did you mean {hint[1]}?" if hint else "")
   if isinstance(error, flags.UnrecognizedFlagError) and "'config." in text and "config" in flags.FLAGS:
-    of_run = " (or a --workdir whose config.json is whole)" if _workdir(argv) else ""
+    of_run = " (or a --workdir whose config.json is whole)" if _value("workdir", argv) else ""
     return f"--config: accepted is a config file{of_run}, which --{error.flagname} changes"
   if isinstance(error, flags.Error) and "Error whilst parsing config file" not in text:
     return text
@@ -255,21 +255,22 @@ def _check_config_file(argv: Sequence[str]) -> None:
 
 def _is_special(path: str) -> bool:
   """Whether a path is that of a pipe or a device: it would block, and flag and config files are read more than once."""
+  path = os.path.expanduser(path)
   return os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path))
 
 
-def _workdir(argv: Sequence[str]) -> str | None:
-  """The last --workdir on the command line."""
+def _value(name: str, argv: Sequence[str]) -> str | None:
+  """The last value of a flag on the command line."""
   found = None
   for word, following in zip(argv, [*argv[1:], ""], strict=True):
-    if match := re.fullmatch("--?workdir(=(.*))?", word, re.DOTALL):
+    if match := re.fullmatch(f"--?{name}(=(.*))?", word, re.DOTALL):
       found = match[2] if match[1] else following
   return found
 
 
 def _run_config(argv: Sequence[str]) -> ConfigDict | None:
   """The config of the run in --workdir, where no file is given and there is one."""
-  directory = _workdir(argv)
+  directory = _value("workdir", argv)
   if not directory or "=" in _config_word(argv):
     return None
   try:

@@ -9,6 +9,7 @@ from absl import flags
 
 from experiments import command, processes
 from nin_jax import paths
+from nin_jax.printable import printable
 
 CONFIG = command.define_config()
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the run's files go.", required=True)
@@ -52,7 +53,8 @@ def main() -> int:
     f"train accuracy {result['train_accuracy']:.2%}; {result['params']:,} parameters, {result['macs']:,} MACs"
     + (f"; {speed:,.0f} images/s on {result['devices']} {result['device']}" if speed else "")
   )
-  print(f"results: {WORKDIR.value}/result.json, {WORKDIR.value}/metrics.jsonl")
+  place = printable(WORKDIR.value)
+  print(f"results: {place}/result.json, {place}/metrics.jsonl")
   return 0
 
 

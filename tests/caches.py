@@ -1,7 +1,9 @@
 """What the project keeps between starts, each with a start that uses it."""
 
 import contextlib
+import os
 import shutil
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -81,7 +83,8 @@ class Programs:
 
   def files(self, root):
     program = min(root.glob("*-cache"))
-    return [program, *(program.with_name(program.name.replace("-cache", end)) for end in ("-atime", "-crc32"))]
+    beside = [program.with_name(program.name.replace("-cache", end)) for end in ("-atime", "-crc32")]
+    return [program, *(path for path in beside if os.path.lexists(path))]
 
 
 CACHES = {"arrays": Arrays(), "digits": Digits(), "counts": Counts(), "programs": Programs()}
@@ -89,9 +92,13 @@ CACHES = {"arrays": Arrays(), "digits": Digits(), "counts": Counts(), "programs"
 
 @contextlib.contextmanager
 def bounded():
-  """Within it, JAX bounds the size of a directory of programs, as in training, and notes when each is used."""
+  """Within it, JAX bounds the size of a directory of programs, as in training, and notes when each is used.
+
+  Not for a user without a name, as in training.
+  """
   before = jax.config.jax_compilation_cache_max_size
-  jax.config.update("jax_compilation_cache_max_size", compilation.MAX_BYTES)
+  if kept_programs.is_bounded(Path.cwd()):
+    jax.config.update("jax_compilation_cache_max_size", compilation.MAX_BYTES)
   yield
   jax.config.update("jax_compilation_cache_max_size", before)
 

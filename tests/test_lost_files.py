@@ -68,6 +68,16 @@ def test_lines_that_are_gone_are_noticed_before_a_checkpoint(meddled, tmp_path):
       record.sync()
 
 
+def test_lines_that_are_missing_when_a_run_is_resumed_are_warned_of(tmp_path, caplog):
+  for step in (0, 7):
+    with open_journal(tmp_path, resume_step=step) as record:
+      record.write("train", step + 1, loss=1.0)
+    assert caplog.records == []
+  (tmp_path / "metrics.jsonl").unlink()
+  with open_journal(tmp_path, resume_step=7):
+    assert "metrics.jsonl is missing: it begins anew after step 7" in caplog.text
+
+
 def test_lines_that_others_append_are_no_loss(tmp_path):
   with open_journal(tmp_path) as record:
     for step in range(1, 4):
@@ -90,6 +100,20 @@ def test_checkpoints_that_are_gone_are_noticed_before_the_next_one_is_written(ho
     with pytest.raises(WorkdirError, match=r"checkpoints/1 is gone"):
       checkpoints.wait()
   assert not made.exists()
+
+
+def test_a_workdir_that_goes_while_a_checkpoint_is_written_is_named(tmp_path):
+  """Not what Orbax or TensorStore say of a file in it."""
+  workdir = tmp_path / "run"
+  workdir.mkdir()
+
+  def write(checkpoints):
+    with checkpoints._writing():
+      workdir.rename(tmp_path / "elsewhere")
+      raise ValueError("Checkpoint directory does not exist: x.")
+
+  with Checkpoints(workdir, 3) as checkpoints, pytest.raises(WorkdirError, match=r"run is gone$"):
+    write(checkpoints)
 
 
 def test_an_older_checkpoint_may_be_removed_to_make_room(tmp_path):

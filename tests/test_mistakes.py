@@ -218,12 +218,13 @@ def test_a_config_file_that_is_wrong(lines, server, tmp_path):
   assert not (tmp_path / "run").exists()
 
 
-def test_a_config_that_is_a_fifo_is_not_waited_for(server, tmp_path):
+def test_a_fifo_is_not_waited_for(server, tmp_path):
   config = f"--config={tmp_path}/fifo"
   os.mkfifo(tmp_path / "fifo")
   (tmp_path / "flags").write_text(config)
   for given in (config, f"--flagfile={tmp_path}/flags"):
     assert_mistakes(server("train", given, f"--workdir={tmp_path}/run"), config)
+  assert_mistakes(server("train", "--flagfile", f"{tmp_path}/fifo"), f"--flagfile={tmp_path}/fifo")
 
 
 @pytest.mark.parametrize("words", FLAGS)

@@ -23,7 +23,7 @@ from nin_jax.sweep.display import Display
 from nin_jax.sweep.events import Failed, Lost, Pruned, Started
 from nin_jax.sweep.plan import Plan
 from nin_jax.sweep.trial import Trial
-from nin_jax.train import terminal
+from nin_jax.train import WorkdirError, terminal
 
 UNFIT = "\x00\x07\x1b\x7f\x85\x9b\u061c\u200e\ud800\u2028\u202e\u2066\udc9b\uffff"
 HOSTILE = f"{UNFIT}\n$\\frac{{1}}{{0}}$ $ <b>&--><script>"
@@ -54,10 +54,17 @@ def test_a_mistake_is_a_printable_line():
   assert_fit(text)
 
 
+def test_what_ends_a_run_is_a_printable_line():
+  text = str(WorkdirError(f"{HOSTILE} is gone"))
+  assert "\n" not in text
+  assert_fit(text)
+
+
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
   """The report of a sweep all of whose texts are hostile."""
-  workdir = tmp_path_factory.mktemp("hostile")
+  workdir = tmp_path_factory.mktemp("hostile") / "a\x1b[2J\u202e\nb"
+  workdir.mkdir()
   lines = sweep_files.write(workdir, scales=(0.25, 0.5), seeds=(0, 1), failed=(0.5, 1), waiting=None)
   plan = json.loads((workdir / "sweep.json").read_text())
   for row, planned in zip(lines, plan["trials"], strict=True):
@@ -72,6 +79,11 @@ def written(tmp_path_factory):
 @pytest.mark.parametrize("show", [report.table, report.markdown, report.sentence])
 def test_of_a_sweep_the_tables_are_printable(written, show):
   assert_fit(show(written.summary))
+
+
+def test_the_places_of_its_files_are(written):
+  assert_fit(written.places)
+  assert written.places.count("\n") == 2
 
 
 def test_the_page_and_the_picture_are(written):

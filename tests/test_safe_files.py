@@ -9,7 +9,7 @@ import sys
 
 import pytest
 from conftest import ROOT
-from test_commands import TINY, assert_mistake, environment, run
+from test_commands import TINY, environment, run
 
 # Python tells of each class that unpickling looks up; cloudpickle between Grain's own processes is not used here.
 WATCHED = """
@@ -114,16 +114,6 @@ def test_a_pipe_in_a_workdir_is_not_waited_for(trained, tmp_path, name):
   assert "Traceback" not in done.stderr
   assert str(workdir) in done.stderr
   assert ("not a regular file" if name == "metrics.jsonl" else "--workdir=") in done.stderr
-
-
-@pytest.mark.parametrize("make", ["a pipe", "a device", "a directory"])
-def test_a_config_that_is_no_file_is_not_waited_for(tmp_path, make):
-  path = tmp_path / "tiny.py"
-  {"a pipe": os.mkfifo, "a directory": os.mkdir}.get(make, lambda path: os.symlink("/dev/zero", path))(path)
-  assert_mistake(
-    run("train", f"--config={path}", f"--workdir={tmp_path / 'run'}"),
-    f"--config={path}: accepted is a config file that can be read",
-  )
 
 
 def test_a_result_whose_loss_was_not_finite_is_printed_again(trained, tmp_path):

@@ -231,7 +231,9 @@ def test_programs_of_users_without_names_are_bounded_too(place, monkeypatch):
     kept_programs.prepare(root, 100)
     assert not kept_programs.is_bounded(root)
     (root / "jit_f-1-cache").write_bytes(b"program")
+    os.mkfifo(root / "jit_g-1-cache")  # which would be waited for
     kept_programs.seal(root)
+    os.mkfifo(root / "jit_g-1-cache")
     kept_programs.prepare(root, 100)
     assert len(os.listdir(root)) == 2
     kept_programs.prepare(root, 1)

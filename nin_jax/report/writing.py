@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 
+from nin_jax.printable import printable
 from nin_jax.report import results
 from nin_jax.report.table import Summary, markdown, summarize
 from nin_jax.train.storage import replace, writing
@@ -28,7 +29,8 @@ class Report:
   @property
   def places(self) -> str:
     """Where its files lie, in lines for a terminal."""
-    return f"report: {self.page}\npicture: {self.png}, {self.svg}\ntable: {self.markdown}"
+    page, png, svg, markdown = (printable(str(path)) for path in (self.page, self.png, self.svg, self.markdown))
+    return f"report: {page}\npicture: {png}, {svg}\ntable: {markdown}"
 
 
 def write(workdir: str | Path) -> Report:

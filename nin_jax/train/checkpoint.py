@@ -3,12 +3,10 @@
 import contextlib
 import errno
 import functools
-import json
 import logging
 import os
 import shutil
 import sys
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -95,7 +93,7 @@ class Checkpoints:
       return
     step = int(state.step)
     host = jax.tree.map(lambda x: np.array(x), state)
-    record = _sealed({"progress": progress, "state": _checksums(host)})
+    record = checkpoint_contents.sealed({"progress": progress, "state": checkpoint_contents.checksums(host)})
     self._policy.best = progress["best"] and progress["best"]["step"]
     with self._writing():
       import orbax.checkpoint as ocp
@@ -219,12 +217,12 @@ class Checkpoints:
     checkpoint_contents.check_arrays(claimed, shapes, stored)
     items = ocp.args.Composite(state=ocp.args.StandardRestore(shapes), record=ocp.args.JsonRestore())
     restored = self._manager.restore(step, args=items)
-    state, contents = restored.state, _opened(restored.record)
+    state, contents = restored.state, checkpoint_contents.opened(restored.record)
     written = contents["state"]
     if shapes is None:
       state = {name: state[name] for name in VARIABLES if name in state}
       written = {path: checksum for path, checksum in written.items() if path.split("/")[0] in VARIABLES}
-    if _checksums(state) != written:
+    if checkpoint_contents.checksums(state) != written:
       raise ValueError("the state does not match its checksums")
     return state, contents["progress"]
 
@@ -246,8 +244,10 @@ class Checkpoints:
     except WorkdirError:
       raise
     except Exception as error:  # TensorStore has its own types for a full disk
+      if not self._workdir.is_dir():
+        raise WorkdirError(f"{self._workdir} is gone") from error
       known = next((os.strerror(number) for number in DISK if os.strerror(number) in str(error)), None)
-      reason = known or line(str(error), 300)  # TensorStore's are long, and say it somewhere
+      reason = known or line(str(error).rstrip("."), 300)  # TensorStore's are long, and say it somewhere
       raise WorkdirError(f"a checkpoint can't be written to {self._workdir / 'checkpoints'}: {reason}") from error
 
   def __enter__(self) -> "Checkpoints":
@@ -301,24 +301,3 @@ def _tell_once() -> None:
   sys.unraisablehook = show
   of_orbax = lambda record: bool(record.exc_info) and f"{os.sep}orbax{os.sep}" in record.pathname
   logging.getLogger("absl").addFilter(lambda record: not of_orbax(record))
-
-
-def _checksums(state: Any) -> dict[str, int]:
-  """{path: CRC-32 of the array's type, shape and bytes}."""
-  checksums = {}
-  for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-    array = np.ascontiguousarray(leaf)
-    name = jax.tree_util.keystr(path, simple=True, separator="/")
-    checksums[name] = zlib.crc32(array.reshape(-1).view(np.uint8), zlib.crc32(f"{array.dtype}{array.shape}".encode()))
-  return checksums
-
-
-def _sealed(contents: dict) -> dict:
-  text = json.dumps(contents, sort_keys=True)
-  return {"contents": text, "crc32": zlib.crc32(text.encode())}
-
-
-def _opened(record: dict) -> dict:
-  if zlib.crc32(record["contents"].encode()) != record["crc32"]:
-    raise ValueError("the record does not match its checksum")
-  return json.loads(record["contents"])

@@ -1,14 +1,17 @@
 """What a checkpoint says that it holds, looked at before it is read: files may be damaged, or come from elsewhere."""
 
 import contextlib
+import json
 import math
 import os
 import stat
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from nin_jax.checks import is_number
 
@@ -67,6 +70,29 @@ def _by_path(tree: Any) -> dict[str, Any]:
   leaves = jax.tree_util.tree_leaves_with_path(tree)
   named = ((jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in leaves)
   return {path: leaf for path, leaf in named if hasattr(leaf, "shape")}
+
+
+def checksums(state: Any) -> dict[str, int]:
+  """{path: CRC-32 of the array's type, shape and bytes}."""
+  found = {}
+  for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+    array = np.ascontiguousarray(leaf)
+    name = jax.tree_util.keystr(path, simple=True, separator="/")
+    found[name] = zlib.crc32(array.reshape(-1).view(np.uint8), zlib.crc32(f"{array.dtype}{array.shape}".encode()))
+  return found
+
+
+def sealed(contents: dict) -> dict:
+  """A record of JSON values, with their checksum."""
+  text = json.dumps(contents, sort_keys=True)
+  return {"contents": text, "crc32": zlib.crc32(text.encode())}
+
+
+def opened(record: dict) -> dict:
+  """What is in a record that was `sealed`; raises ValueError if it does not match its checksum."""
+  if zlib.crc32(record["contents"].encode()) != record["crc32"]:
+    raise ValueError("the record does not match its checksum")
+  return json.loads(record["contents"])
 
 
 def check_progress(progress: Any) -> None:

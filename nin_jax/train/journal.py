@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from nin_jax import whole_files
+from nin_jax import errors, whole_files
 from nin_jax.train.storage import WorkdirError, plain, replace, writing
 from nin_jax.train.tensorboard import Events
 
@@ -134,6 +135,8 @@ class Journal:
 def _truncate(path: Path, step: int, evaluated: bool) -> None:
   """Drops the lines after a step (all of them at step 0), and what a write that was cut short left behind."""
   if not path.exists():
+    if step > 0:
+      logging.warning("%s is missing: it begins anew after step %d", errors.line(str(path)), step)
     return
   old = whole_files.read(path, most=sys.maxsize)
   new = b"".join(line for line in old.splitlines(keepends=True) if _stays(line, step, evaluated))

@@ -85,7 +85,7 @@ def seal(path: Path) -> None:
   bounded = is_bounded(path)
   with _locked(path, bounded):
     for program in new:
-      if bounded and not _is_whole(program):
+      if not (_is_whole(program) if bounded else program.is_file()):
         _remove(program)
         continue
       with contextlib.suppress(FileNotFoundError):  # another start has just removed it
@@ -124,7 +124,7 @@ def replace_unreadable(path: Path) -> None:
 
 def _is_intact(program: Path, bounded: bool) -> bool:
   try:
-    if bounded and not _is_whole(program):
+    if not (_is_whole(program) if bounded else program.is_file()):
       return False
     checksum = _beside(program, _PROGRAM, _CHECKSUM)
     if not os.path.lexists(checksum):

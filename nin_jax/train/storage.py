@@ -8,9 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from nin_jax.printable import printable
+
 
 class WorkdirError(RuntimeError):
-  """The workdir can't be written to any more: the disk is full, has become read-only or is gone."""
+  """The workdir can't be written to any more: the disk is full, has become read-only or is gone; a printable line."""
+
+  def __init__(self, message: object):
+    super().__init__(printable(str(message)))
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """A run's directory: its config, and whether another run may go on in it."""
 
 import contextlib
+import errno
 import fcntl
 import json
 import logging
@@ -95,7 +96,10 @@ def alone(directory: Path, wait_seconds: float = 0.0) -> Iterator[None]:
   """
   try:
     directory.mkdir(parents=True, exist_ok=True)
-    lock = (directory / _LOCK).open("a+b", buffering=0)
+    path = directory / _LOCK
+    if path.exists() and not path.is_file():
+      raise OSError(errno.EINVAL, f"{path} is not a regular file")
+    lock = path.open("a+b", buffering=0)
   except OSError as error:
     raise _not_writable(directory, error) from error
   with lock:

@@ -1,4 +1,4 @@
-"""What the project keeps between starts, each with a start that uses it."""
+"""The project's caches between starts, each with a start that uses it."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""What commands read in `campaign.py`, how one is run in a fork under a limit, and what of its end is a fault."""
+"""The files that commands read in `campaign.py`, a run of one in a fork under a limit, and the faults of its end."""
 
 import dataclasses
 import hashlib
@@ -150,7 +150,7 @@ ASIDE = re.compile(r"WARNING:|W\d{4} |printed$")
 
 
 def find_fault(ended: End) -> str:
-  """What of a command's end is a fault; "" where it is as it should be."""
+  """The fault in how a command ended; "" if there is none."""
   lines = ended.stderr.splitlines()
   if "Traceback (most recent call last)" in ended.stderr:
     frames = re.findall(r'File ".*?((?:nin_jax|experiments)/\S+)", line (\d+)', ended.stderr)

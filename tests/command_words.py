@@ -1,4 +1,4 @@
-"""What `drawn_commands.py` draws from. W stands for the directory of what commands read."""
+"""The words that `drawn_commands.py` draws from. W stands for the directory of the files that commands read."""
 
 import kill_a_sweep
 

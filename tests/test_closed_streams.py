@@ -61,7 +61,7 @@ def python(code, redirect="", **more):
 
 
 def test_streams_that_are_closed_are_not_the_next_file():
-  """What libraries print would go into it: a checkpoint, a journal."""
+  """Anything that libraries print would go into it: a checkpoint, a journal."""
   code = """
 print("lost")
 print("lost", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What a checkpoint says that it holds, looked at before it is read: files may be damaged, or come from elsewhere."""
+"""Checks of a checkpoint before and after it is read: its files may be damaged, or come from elsewhere."""
 
 import contextlib
 import json
@@ -89,7 +89,7 @@ def sealed(contents: dict) -> dict:
 
 
 def opened(record: dict) -> dict:
-  """What is in a record that was `sealed`; raises ValueError if it does not match its checksum."""
+  """The contents of a `sealed` record; raises ValueError if they do not match its checksum."""
   if zlib.crc32(record["contents"].encode()) != record["crc32"]:
     raise ValueError("the record does not match its checksum")
   return json.loads(record["contents"])

@@ -11,7 +11,7 @@ from test_commands import environment
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("part", "first", "count"), [("runs", 27, 1), ("commands", 0, 15)])
+@pytest.mark.parametrize(("part", "first", "count"), [("runs", 27, 1), ("commands", 0, 8)])
 def test_a_few_cases_end_as_they_should(part, first, count, tmp_path):
   flags = [f"--first={first}", f"--count={count}", f"--keep={tmp_path / 'kept'}"]
   done = subprocess.run(

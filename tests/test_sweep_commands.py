@@ -84,7 +84,7 @@ WRONG = {
   "--sweep=widths --workdir=W/run": [("--workdir=", "this one holds a run")],
   "--sweep=widths --workdir=W/other": [("--workdir=", "the sweep that is in this one (train.steps 100 → 1000)")],
   "--sweep=widths --workdir=W/damaged": [("--workdir=", "the directory of a sweep, whose sweep.json is whole")],
-  "--sweep=widths --workdir=W/own.py": [("--workdir=", "a directory that can be made and written to")],
+  "--sweep=widths --workdir=W/own.py": [("--workdir=", "a directory that this user may enter (Not a directory)")],
   "--sweep=widths --workdir=gs://bucket": [("--workdir='gs://bucket'", "of this machine's file system")],
   "--sweep=widths -workdir=": [("--workdir='': ", "a directory for the sweep's files")],
   "--sweep=widths -noplan": [("--workdir=None: ", "a directory for the sweep's files (--plan needs none)")],

@@ -34,7 +34,7 @@ def main() -> int:
     checkpoints = paths.expand("--workdir", WORKDIR.value) / "checkpoints"
     kept = any(path.name.isdecimal() for path in checkpoints.glob("*"))
     mended = "The checkpoints before are whole; with that mended" if kept else "With that mended"
-    print(f"training stopped: {error}. {mended}, go on with:\n{again}", file=sys.stderr)
+    print(f"training stopped: {error}. {mended}, resume with:\n{again}", file=sys.stderr)
     return 1
   except train.PeerLost as lost:
     print(

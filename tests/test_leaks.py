@@ -1,4 +1,4 @@
-"""What a training opens, maps and compiles goes with it: in a worker and in a notebook hundreds follow each other."""
+"""A training releases the files, mappings and programs that it made: a worker or a notebook runs hundreds of them."""
 
 import collections
 import contextlib
@@ -133,7 +133,7 @@ def test_nothing_of_a_training_that_stopped_stays(tmp_path):
 
 
 def test_other_programs_are_kept_while_a_step_is_in_use():
-  """What a notebook has compiled is compiled again only if there is something to free."""
+  """A notebook's own programs are compiled again only if a training left something to free."""
   traced = []
 
   @jax.jit

@@ -1,4 +1,4 @@
-"""What a run on one machine listens on can be reached from that machine alone; what can't be an address is refused."""
+"""Local runs listen on loopback only; malformed addresses and flag files are refused."""
 
 import importlib.util
 import ipaddress

@@ -79,7 +79,7 @@ def content(root):
 
 
 def start(kind, root, caplog, number, umask=0o022):
-  """What a start of a user makes, and the lines that it logs."""
+  """The files that one user's start makes, and the lines that it logs."""
   caplog.clear()
   cache._warned.clear()
   cache.process_directory.cache_clear()

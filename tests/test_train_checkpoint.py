@@ -327,8 +327,8 @@ def test_a_resealed_record_without_what_a_run_needs_is_damage(name, value):
 def test_a_progress_that_is_refused_is_damage(written, caplog):
   def check(progress):
     if progress["step"] == 6:
-      raise ValueError("nothing to go on from")
+      raise ValueError("no state to resume")
 
   with Checkpoints(written, 3, read_only=True) as checkpoints:
     assert checkpoints.restore(state_at(0), check=check)[0].step == 4
-  assert "nothing to go on from" in caplog.text
+  assert "no state to resume" in caplog.text
